@@ -1,0 +1,51 @@
+//! Compiles `proto/` without `protoc`: messages, services, ProtoJSON and the descriptor set that reflection serves.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message as _;
+
+const ROOT: &str = "proto";
+const THIRD_PARTY: &str = "proto/third_party";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={ROOT}");
+    let contract = contract_files(PathBuf::from(ROOT).join("tailrace"))?;
+    let mut descriptors = protox::Compiler::new([ROOT, THIRD_PARTY])?
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(&contract)?
+        .file_descriptor_set();
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let encoded = descriptors.encode_to_vec();
+    fs::write(out.join("tailrace.descriptors.bin"), &encoded)?;
+
+    pbjson_build::Builder::new()
+        .register_descriptors(&encoded)?
+        .build(&[".tailrace", ".google.type"])?;
+
+    // The annotations (google.api, buf.validate) are read from the descriptors; no code is made of them.
+    descriptors.file.retain(|file| {
+        let package = file.package();
+        package != "google.api" && package != "buf.validate"
+    });
+    tonic_prost_build::configure()
+        .compile_well_known_types(true)
+        .extern_path(".google.protobuf", "::pbjson_types")
+        .bytes(".tailrace.event.v1.Event")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
+
+fn contract_files(folder: PathBuf) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(contract_files(path)?);
+        } else if path.extension().is_some_and(|extension| extension == "proto") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
