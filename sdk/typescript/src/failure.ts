@@ -1,0 +1,47 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { BadRequestSchema, ErrorInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+
+/** A failed call in the words a program needs: what, why, and which field. */
+export interface Failure {
+  readonly code: Code;
+  /** The machine-readable reason, such as `REQUEST_ID_REUSED`; empty when the server gave none. */
+  readonly reason: string;
+  /** The server's sentence, without the code in front. */
+  readonly message: string;
+  /** What is wrong with each field, by its path in the request, such as `order.lines[0].quantity`. */
+  readonly fields: ReadonlyMap<string, string>;
+}
+
+/** Reads the status details (`ErrorInfo`, `BadRequest`) of anything that a call threw. */
+export function failureOf(error: unknown): Failure {
+  const status = ConnectError.from(error);
+  const violations = status.findDetails(BadRequestSchema).flatMap((detail) => detail.fieldViolations);
+  return {
+    code: status.code,
+    reason: status.findDetails(ErrorInfoSchema)[0]?.reason ?? "",
+    message: status.rawMessage,
+    fields: new Map(violations.map(({ field, description }) => [field, description])),
+  };
+}
+
+/**
+ * Whether the same call can succeed later without anybody changing anything.
+ *
+ * What cannot be told (a cut connection is `UNKNOWN` in some runtimes) counts as passing: giving up on a stream
+ * that would have come back is worse than one more attempt.
+ */
+export function isPassing(code: Code): boolean {
+  switch (code) {
+    case Code.Unauthenticated:
+    case Code.PermissionDenied:
+    case Code.InvalidArgument:
+    case Code.FailedPrecondition:
+    case Code.OutOfRange:
+    case Code.NotFound:
+    case Code.AlreadyExists:
+    case Code.Unimplemented:
+      return false;
+    default:
+      return true;
+  }
+}
