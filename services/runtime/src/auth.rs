@@ -1,0 +1,148 @@
+//! Who calls: verifies access tokens (EdDSA JWT) and says whom they name.
+//!
+//! It issues none: that is the user service's. What a principal may do is decided beside each method.
+//!
+//! RFC 8725: one algorithm, chosen here and not by the token; key by `kid` from our own set only; issuer, audience, subject
+//! and expiry required. Every refusal reads the same to the caller.
+
+mod keys;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use serde::Deserialize;
+use tailrace::auth::v1::SigningKey;
+use tonic::{Code, Status, metadata::MetadataMap};
+use tracing::debug;
+
+use self::keys::Keys;
+use crate::{error::Problem, process::Misconfigured, settings::AuthSettings};
+
+/// The issuer and the audience of every access token.
+pub const ISSUER: &str = "tailrace";
+/// See [`ISSUER`].
+pub const AUDIENCE: &str = "tailrace";
+/// The role that makes an operator.
+pub const OPERATOR_ROLE: &str = "operator";
+
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(5);
+const TOKEN_BYTES_MAX: usize = 4096;
+
+/// The caller of an authenticated call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Principal {
+    /// The resource name of the user, `users/{user}`.
+    pub user: String,
+    /// Whether he may see and do what operators may.
+    pub operator: bool,
+    /// When the token ends; streams end with it.
+    pub expires_at: SystemTime,
+}
+
+impl Principal {
+    /// Refuses everyone but operators.
+    pub fn require_operator(&self) -> Result<(), Status> {
+        if self.operator {
+            return Ok(());
+        }
+        Err(Problem::new(Code::PermissionDenied, "OPERATOR_REQUIRED", "Only operators may do this.")
+            .into_status())
+    }
+}
+
+/// Verifies tokens; clones share the keys.
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    keys: Arc<Keys>,
+}
+
+impl Verifier {
+    /// Verifies with the keys that AuthService.ListSigningKeys gives. Connects when the first token comes.
+    pub fn connect(settings: &AuthSettings) -> Result<Self, Misconfigured> {
+        Ok(Self { keys: Arc::new(Keys::published_at(&settings.auth_keys_url)?) })
+    }
+
+    /// Verifies with these keys and no others.
+    pub fn fixed(keys: impl IntoIterator<Item = SigningKey>) -> Self {
+        Self { keys: Arc::new(Keys::fixed(keys)) }
+    }
+
+    /// The caller that the `authorization: Bearer …` entry names; `UNAUTHENTICATED` when there is none or it does not hold.
+    pub async fn authenticate(&self, metadata: &MetadataMap) -> Result<Principal, Status> {
+        let Some(token) = bearer(metadata) else {
+            return Err(unauthenticated(
+                "TOKEN_MISSING",
+                "Sign in and send `authorization: Bearer {access_token}`.",
+            ));
+        };
+        self.verify(token).await
+    }
+
+    /// The caller that `token` names.
+    pub async fn verify(&self, token: &str) -> Result<Principal, Status> {
+        let Some(key_id) = key_id(token) else { return Err(refused("header")) };
+        let Some(key) = self.keys.find(&key_id).await? else { return Err(refused("key")) };
+        let token = decode::<Claims>(token, &key, &validation()).map_err(|error| {
+            debug!(auth.error = %error, "token refused");
+            refused("claims")
+        })?;
+        principal(token.claims).ok_or_else(|| refused("subject"))
+    }
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    exp: u64,
+    #[serde(default)]
+    roles: Vec<String>,
+}
+
+fn bearer(metadata: &MetadataMap) -> Option<&str> {
+    let (scheme, token) = metadata.get("authorization")?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn key_id(token: &str) -> Option<String> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return None;
+    }
+    let header = decode_header(token).ok()?;
+    (header.alg == Algorithm::EdDSA).then_some(header.kid).flatten()
+}
+
+fn validation() -> Validation {
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    validation.leeway = CLOCK_SKEW_MAX.as_secs();
+    validation.validate_nbf = true;
+    validation.set_issuer(&[ISSUER]);
+    validation.set_audience(&[AUDIENCE]);
+    validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+    validation
+}
+
+fn principal(claims: Claims) -> Option<Principal> {
+    claims.sub.strip_prefix("users/").filter(|id| !id.is_empty())?;
+    let expires_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp))?;
+    Some(Principal {
+        operator: claims.roles.iter().any(|role| role == OPERATOR_ROLE),
+        user: claims.sub,
+        expires_at,
+    })
+}
+
+/// `part` goes to the log alone: it would tell a forger how far he came.
+fn refused(part: &'static str) -> Status {
+    debug!(auth.refused = part, "token refused");
+    unauthenticated("TOKEN_INVALID", "The access token is not valid; sign in again.")
+}
+
+fn unauthenticated(reason: &'static str, message: &str) -> Status {
+    Problem::new(Code::Unauthenticated, reason, message).into_status()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! Errors as callers see them (AIP-193): a code, one sentence, `ErrorInfo` for programs, `BadRequest` for forms and
+//! `RequestInfo` for whoever asks the operators.
+//!
+//! What went wrong inside never enters a [`Problem`]: it is logged where it is handled.
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::request;
+
+/// The `domain` of every `ErrorInfo`.
+pub const DOMAIN: &str = "tailrace";
+
+/// Reason of an `INVALID_ARGUMENT` whose field violations tell what is wrong.
+pub const INVALID_FIELDS: &str = "INVALID_FIELDS";
+
+/// An error under construction.
+#[derive(Clone, Debug)]
+#[must_use = "a problem is told by returning its status"]
+pub struct Problem {
+    code: Code,
+    reason: &'static str,
+    message: String,
+    metadata: HashMap<String, String>,
+    fields: Vec<(String, String)>,
+}
+
+impl Problem {
+    /// `reason` is UPPER_SNAKE_CASE and never changes; `message` is a sentence for people and may.
+    pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), metadata: HashMap::new(), fields: Vec::new() }
+    }
+
+    /// Bad input, field by field (path, what is expected).
+    pub fn invalid_fields(fields: impl IntoIterator<Item = (String, String)>) -> Self {
+        let fields: Vec<_> = fields.into_iter().collect();
+        let paths: Vec<_> = fields.iter().map(|(path, _)| path.as_str()).collect();
+        let message = format!("The request is not valid: see {}.", paths.join(", "));
+        Self { fields, ..Self::new(Code::InvalidArgument, INVALID_FIELDS, message) }
+    }
+
+    /// Something inside failed; the caller learns only that.
+    pub fn internal() -> Self {
+        Self::new(Code::Internal, "INTERNAL", "Something went wrong inside; the request id helps to find it.")
+    }
+
+    /// Something that the process needs cannot be reached; a retry may help.
+    pub fn unavailable(what: &'static str) -> Self {
+        Self::new(Code::Unavailable, "UNAVAILABLE", "Not available at the moment; try again.")
+            .metadata("part", what)
+    }
+
+    /// Adds a dynamic part of the message for programs.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// Adds a violation of the field at `path`, such as `user.email`.
+    pub fn field(mut self, path: impl Into<String>, description: impl Into<String>) -> Self {
+        self.fields.push((path.into(), description.into()));
+        self
+    }
+
+    /// The status to return, with the id of the current request.
+    pub fn into_status(self) -> Status {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(self.reason, DOMAIN, self.metadata);
+        for (path, description) in self.fields {
+            details.add_bad_request_violation(path, description);
+        }
+        if let Some(id) = request::id() {
+            details.set_request_info(id, "");
+        }
+        Status::with_error_details(self.code, self.message, details)
+    }
+}
+
+impl From<Problem> for Status {
+    fn from(problem: Problem) -> Self {
+        problem.into_status()
+    }
+}

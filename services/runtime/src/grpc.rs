@@ -1,0 +1,171 @@
+//! The gRPC port of a process: gRPC and gRPC-Web with CORS, reflection, health, limits, and a drain that ends long
+//! streams.
+//!
+//! ```text
+//! TCP ─► HTTP/1.1 or HTTP/2 (limits, keep-alive) ─► CORS ─► gRPC-Web ─► observe ─► routes
+//!                                                                          └ request id, span, log line, metric
+//! ```
+//!
+//! What a handler may do is its own affair: authentication is a call to [`crate::auth::Verifier`], not a layer, so that the
+//! rule stands beside the method it guards.
+
+mod observe;
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, header};
+use tokio::net::TcpListener;
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_web::GrpcWebLayer;
+use tower::ServiceBuilder;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::info;
+
+use self::observe::ObserveLayer;
+use crate::{
+    health::Readiness,
+    process::{Context, Misconfigured},
+    request,
+    settings::GrpcSettings,
+    task,
+};
+
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const PENDING_RESETS_MAX: usize = 20;
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// Why the port could not be served.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ServeError(#[from] ServeErrorKind);
+
+#[derive(Debug, thiserror::Error)]
+enum ServeErrorKind {
+    #[error(transparent)]
+    Misconfigured(#[from] Misconfigured),
+    #[error("the descriptors cannot be served by reflection")]
+    Reflection(#[source] tonic_reflection::server::Error),
+    #[error("the gRPC port failed")]
+    Transport(#[source] tonic::transport::Error),
+}
+
+/// Serves `routes` on `listener` until shutdown is requested and every call has ended. A stream that is still open then
+/// ends with `UNAVAILABLE` as soon as it has nothing to send. `service_names` are the full names that health
+/// answers for and metrics count; they are serving exactly while the process is ready.
+pub async fn serve(
+    listener: TcpListener,
+    settings: &GrpcSettings,
+    context: Context,
+    routes: Routes,
+    service_names: &[&'static str],
+) -> Result<(), ServeError> {
+    let cors = cors(settings).map_err(ServeErrorKind::from)?;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    report(&reporter, service_names, false).await;
+    let names = service_names.to_vec();
+    task::spawn("health", follow(reporter, names.clone(), context.readiness.clone()));
+    let mut routes = routes.add_service(health);
+    if settings.reflection {
+        routes = add_reflection(routes).map_err(ServeErrorKind::Reflection)?;
+    }
+    let layers = ServiceBuilder::new()
+        .layer(cors)
+        .layer(GrpcWebLayer::new())
+        .layer(ObserveLayer::new(context.shutdown.clone()))
+        .into_inner();
+    if let Ok(address) = listener.local_addr() {
+        info!(grpc.address = %address, "listening");
+    }
+    Server::builder()
+        .accept_http1(true)
+        .max_concurrent_streams(settings.concurrent_streams_max)
+        .http2_max_header_list_size(settings.header_bytes_max)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_keepalive_interval(Some(settings.keepalive_interval))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(layers)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
+            context.shutdown.wait().await
+        })
+        .await
+        .map_err(|error| ServeErrorKind::Transport(error).into())
+}
+
+/// Checks what [`serve`] would refuse, for `--check-config`.
+pub fn check(settings: &GrpcSettings) -> Result<(), Misconfigured> {
+    cors(settings).map(drop)
+}
+
+fn cors(settings: &GrpcSettings) -> Result<CorsLayer, Misconfigured> {
+    let origins =
+        settings.cors_origins.iter().filter(|origin| !origin.is_empty()).map(|origin| origin_value(origin));
+    let request_headers = [
+        header::CONTENT_TYPE,
+        header::AUTHORIZATION,
+        HeaderName::from_static("x-grpc-web"),
+        HeaderName::from_static("x-user-agent"),
+        HeaderName::from_static("grpc-timeout"),
+        HeaderName::from_static("traceparent"),
+        HeaderName::from_static("tracestate"),
+        HeaderName::from_static(request::ID_HEADER),
+    ];
+    // An error without a body travels in the response headers, where scripts see only what is exposed.
+    let response_headers = [
+        HeaderName::from_static("grpc-status"),
+        HeaderName::from_static("grpc-message"),
+        HeaderName::from_static("grpc-status-details-bin"),
+        HeaderName::from_static(request::ID_HEADER),
+    ];
+    Ok(CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins.collect::<Result<Vec<_>, _>>()?))
+        .allow_methods([Method::POST])
+        .allow_headers(request_headers)
+        .expose_headers(response_headers)
+        .max_age(PREFLIGHT_MAX_AGE))
+}
+
+fn origin_value(origin: &str) -> Result<HeaderValue, Misconfigured> {
+    let refused =
+        || Misconfigured::new(format!("TAILRACE_CORS_ORIGINS: `{origin}` is not like `https://example.org`"));
+    let host =
+        origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).ok_or_else(refused)?;
+    if host.is_empty() || host.contains(['/', '*', ' ']) {
+        return Err(refused());
+    }
+    origin.parse().map_err(|_| refused())
+}
+
+/// Both versions, because clients know one or the other, with the `google.rpc` details that errors carry.
+fn add_reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tailrace::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+}
+
+/// Keeps health true to readiness for as long as the process lives.
+async fn follow(reporter: HealthReporter, names: Vec<&'static str>, readiness: Readiness) {
+    loop {
+        let ready = readiness.ready();
+        report(&reporter, &names, ready).await;
+        if readiness.stopping() {
+            return;
+        }
+        readiness.changed_from(ready).await;
+    }
+}
+
+async fn report(reporter: &HealthReporter, names: &[&'static str], ready: bool) {
+    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for name in names.iter().copied().chain([""]) {
+        reporter.set_service_status(name, status).await;
+    }
+}

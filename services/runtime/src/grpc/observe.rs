@@ -1,0 +1,213 @@
+//! The layer around every call: request id, span, one log line, one measurement, and the end of streams on shutdown.
+//!
+//! It sits inside gRPC-Web, so it sees trailers as trailers whichever protocol the caller speaks.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Frame, SizeHint};
+use metrics::histogram;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+use tracing::{Instrument as _, Span, field::Empty, info, info_span};
+
+use crate::{error::Problem, request, shutdown::Shutdown};
+
+/// The label of methods that do not exist, so that callers cannot make new time series.
+const OTHER_METHOD: &str = "_OTHER";
+
+#[derive(Clone)]
+pub(super) struct ObserveLayer {
+    shutdown: Shutdown,
+}
+
+impl ObserveLayer {
+    pub(super) fn new(shutdown: Shutdown) -> Self {
+        Self { shutdown }
+    }
+}
+
+impl<S> Layer<S> for ObserveLayer {
+    type Service = Observe<S>;
+
+    fn layer(&self, inner: S) -> Observe<S> {
+        Observe { inner, shutdown: self.shutdown.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Observe<S> {
+    inner: S,
+    shutdown: Shutdown,
+}
+
+impl<S> Service<Request<Body>> for Observe<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut call = Call::begin(&request);
+        let handler = self.inner.call(request);
+        let shutdown = self.shutdown.clone();
+        Box::pin(async move {
+            let handler = request::scope(call.request_id.clone(), handler.instrument(call.span.clone()));
+            let Ok(response) = handler.await;
+            let (mut head, body) = response.into_parts();
+            if let Ok(id) = HeaderValue::from_str(&call.request_id) {
+                head.headers.insert(request::ID_HEADER, id);
+            }
+            call.saw(&head.headers);
+            let body =
+                ObservedBody { inner: body, stop: Box::pin(shutdown.wait_owned()), call, ended: false };
+            Ok(Response::from_parts(head, Body::new(body)))
+        })
+    }
+}
+
+/// One call from its first byte to its last; it is logged and measured when it is dropped, however it ended.
+struct Call {
+    method: String,
+    request_id: String,
+    started: Instant,
+    status: Option<Code>,
+    span: Span,
+}
+
+impl Call {
+    fn begin(request: &Request<Body>) -> Self {
+        let method = request.uri().path().trim_start_matches('/').to_owned();
+        let request_id = request::id_of(request.headers());
+        let span = info_span!(
+            "rpc",
+            otel.name = method,
+            otel.kind = "server",
+            rpc.system.name = "grpc",
+            rpc.method = method,
+            http.request_id = request_id,
+            rpc.response.status_code = Empty,
+        );
+        request::continue_trace(&span, request.headers());
+        Self { method, request_id, started: Instant::now(), status: None, span }
+    }
+
+    fn saw(&mut self, headers: &HeaderMap) {
+        if let Some(code) = headers.get(Status::GRPC_STATUS) {
+            self.status = Some(Code::from_bytes(code.as_bytes()));
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // No status was sent: the caller went away first.
+        let status = self.status.unwrap_or(Code::Cancelled);
+        let elapsed = self.started.elapsed();
+        let method =
+            if status == Code::Unimplemented { OTHER_METHOD.to_owned() } else { self.method.clone() };
+        self.span.record("rpc.response.status_code", code_name(status));
+        let labels = [("rpc_method", method), ("rpc_response_status_code", code_name(status).to_owned())];
+        histogram!("rpc_server_call_duration_seconds", &labels).record(elapsed.as_secs_f64());
+        let _entered = self.span.enter();
+        info!(
+            rpc.method = self.method,
+            rpc.grpc.status = code_name(status),
+            http.request_id = self.request_id,
+            duration_ms = elapsed.as_secs_f64() * 1000.0,
+            "call"
+        );
+    }
+}
+
+/// A response body that notes its trailers, and ends on shutdown once it has nothing to send.
+struct ObservedBody {
+    inner: Body,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    call: Call,
+    ended: bool,
+}
+
+impl http_body::Body for ObservedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let span = self.call.span.clone();
+        let _entered = span.enter();
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
+            if let Some(trailers) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.trailers_ref()) {
+                self.call.saw(trailers);
+            }
+            return Poll::Ready(frame);
+        }
+        // Only a stream waits after its head: a single answer is there at once. Nothing of it is cut off.
+        ready!(self.stop.as_mut().poll(context));
+        self.ended = true;
+        let trailers = come_back();
+        self.call.saw(&trailers);
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+fn come_back() -> HeaderMap {
+    let status =
+        Problem::new(Code::Unavailable, "STOPPING", "This process is stopping; connect again.").into_status();
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        trailers.insert(Status::GRPC_STATUS, HeaderValue::from(Code::Unavailable as i32));
+    }
+    trailers
+}
+
+/// The name of a code as the gRPC specification writes it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,242 @@
+//! The way to Postgres: a bounded pool, TLS when asked for, and a keeper that waits for the database, prepares it once and
+//! keeps readiness true to it.
+//!
+//! It knows no table.
+
+use std::{error::Error, fmt, io, str::FromStr as _, sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime, Timeouts};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use tokio::time::{sleep, timeout};
+use tokio_postgres::{Config, NoTls, config::SslMode, error::SqlState};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tracing::{info, warn};
+
+use crate::{
+    process::{Context, Misconfigured},
+    settings::{DatabaseSettings, read_secret},
+    shutdown::Shutdown,
+};
+
+pub use deadpool_postgres::{GenericClient, Object as Client, Pool, PoolError, Transaction};
+
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A pool that connects when first used. `application` is what the database shows for its connections.
+pub fn pool(settings: &DatabaseSettings, application: &str) -> Result<Pool, Misconfigured> {
+    let config = config(settings, application)?;
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = match tls(settings, &config)? {
+        Some(tls) => Manager::from_config(config, tls, recycling),
+        None => Manager::from_config(config, NoTls, recycling),
+    };
+    let wait = Some(settings.database_connect_timeout);
+    Pool::builder(manager)
+        .max_size(settings.database_connections_max.max(1))
+        .timeouts(Timeouts { wait, create: wait, recycle: wait })
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| Misconfigured::new(format!("the pool of database connections: {error}")))
+}
+
+/// Whether a failure is the database's absence, which passes, and not a refusal, which stays.
+pub fn is_absence(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(pool) = error.downcast_ref::<PoolError>() {
+            if matches!(pool, PoolError::Timeout(_) | PoolError::Closed) {
+                return true;
+            }
+        }
+        if let Some(database) = error.downcast_ref::<tokio_postgres::Error>() {
+            return database.code().is_none_or(is_passing);
+        }
+        if error.is::<io::Error>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Waits for the database, runs `prepare` on it once, and then keeps the condition `postgres` true until shutdown. Absence is
+/// said once and waited out with growing, jittered pauses; a refusal (wrong password, failed migration) is returned.
+pub async fn keep<P>(pool: &Pool, context: &Context, prepare: P) -> Result<(), KeepError>
+where
+    P: AsyncFn(Client) -> Result<(), Box<dyn Error + Send + Sync>>,
+{
+    let condition = context.readiness.condition("postgres");
+    let mut absence = Absence::default();
+    loop {
+        match prepared(pool, &prepare).await {
+            Ok(()) => break,
+            Err(error) if is_absence(error.as_ref()) => {
+                condition.fail(absence.note(error.as_ref()));
+                if !absence.pause(&context.shutdown).await {
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(KeepError(error)),
+        }
+    }
+    loop {
+        condition.ok();
+        absence.over();
+        while let Err(error) = check(pool).await {
+            condition.fail(absence.note(error.as_ref()));
+            if !absence.pause(&context.shutdown).await {
+                return Ok(());
+            }
+        }
+        condition.ok();
+        absence.over();
+        tokio::select! {
+            () = sleep(CHECK_INTERVAL) => {}
+            () = context.shutdown.wait() => return Ok(()),
+        }
+    }
+}
+
+/// The database refuses what the process needs.
+#[derive(Debug)]
+pub struct KeepError(Box<dyn Error + Send + Sync>);
+
+impl fmt::Display for KeepError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the database refuses: check TAILRACE_DATABASE_URL, its password and its rights")
+    }
+}
+
+impl Error for KeepError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self.0.as_ref())
+    }
+}
+
+/// One stretch of time without the database.
+#[derive(Default)]
+struct Absence {
+    delays: Option<backon::ExponentialBackoff>,
+}
+
+impl Absence {
+    /// Says it when it is new; gives the words for `/readyz`.
+    fn note(&mut self, error: &(dyn Error + 'static)) -> String {
+        let why = chain(error);
+        if self.delays.is_none() {
+            warn!(postgres.error = why, "the database cannot be reached, waiting for it");
+            let delays = ExponentialBuilder::default()
+                .with_min_delay(RETRY_DELAY_MIN)
+                .with_max_delay(RETRY_DELAY_MAX)
+                .without_max_times()
+                .with_jitter();
+            self.delays = Some(delays.build());
+        }
+        why
+    }
+
+    /// Waits before the next attempt; false when shutdown was requested.
+    async fn pause(&mut self, shutdown: &Shutdown) -> bool {
+        let delay = self.delays.as_mut().and_then(Iterator::next).unwrap_or(RETRY_DELAY_MAX);
+        tokio::select! {
+            () = sleep(delay) => true,
+            () = shutdown.wait() => false,
+        }
+    }
+
+    fn over(&mut self) {
+        if self.delays.take().is_some() {
+            info!("the database is back");
+        }
+    }
+}
+
+async fn prepared<P>(pool: &Pool, prepare: &P) -> Result<(), Box<dyn Error + Send + Sync>>
+where
+    P: AsyncFn(Client) -> Result<(), Box<dyn Error + Send + Sync>>,
+{
+    prepare(pool.get().await?).await
+}
+
+async fn check(pool: &Pool) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let answer = async {
+        pool.get().await?.simple_query("").await?;
+        Ok(())
+    };
+    timeout(CHECK_TIMEOUT, answer).await.unwrap_or_else(|_| Err("no answer in time".into()))
+}
+
+/// Connection lost, shutting down or starting, no slot left, deadlock or lock not free.
+fn is_passing(state: &SqlState) -> bool {
+    let code = state.code();
+    ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
+        || *state == SqlState::LOCK_NOT_AVAILABLE
+}
+
+fn config(settings: &DatabaseSettings, application: &str) -> Result<Config, Misconfigured> {
+    let mut config = Config::from_str(&settings.database_url).map_err(|error| {
+        // The error names the part that is wrong, never the password.
+        Misconfigured::new(format!(
+            "TAILRACE_DATABASE_URL: {}; give postgres://USER@HOST:PORT/DATABASE",
+            chain(&error)
+        ))
+    })?;
+    if let Some(path) = &settings.database_password_file {
+        config.password(read_secret("TAILRACE_DATABASE_PASSWORD_FILE", path)?);
+    }
+    let statement_ms = settings.database_statement_timeout.as_millis();
+    config.application_name(application).connect_timeout(settings.database_connect_timeout).options(format!(
+        "-c statement_timeout={statement_ms} -c idle_in_transaction_session_timeout={statement_ms}"
+    ));
+    Ok(config)
+}
+
+fn tls(settings: &DatabaseSettings, config: &Config) -> Result<Option<MakeRustlsConnect>, Misconfigured> {
+    let Some(path) = &settings.database_ca_file else {
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(Misconfigured::new(
+                "TAILRACE_DATABASE_CA_FILE: sslmode=require needs the authorities to trust",
+            ));
+        }
+        return Ok(None);
+    };
+    let refused =
+        |why: String| Misconfigured::new(format!("TAILRACE_DATABASE_CA_FILE: {}: {why}", path.display()));
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| refused(error.to_string()))? {
+        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
+        roots.add(certificate).map_err(|error| refused(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(refused("holds no certificate".to_owned()));
+    }
+    let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| refused(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Some(MakeRustlsConnect::new(client)))
+}
+
+/// An error and its causes in one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some libraries repeat their source in their own words.
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line
+}

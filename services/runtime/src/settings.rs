@@ -1,0 +1,151 @@
+//! Settings every process shares, as `clap` argument groups: a flag and an environment variable each, with unit and
+//! default in `--help`. Nothing else in a process reads the environment.
+
+use std::{ffi::OsString, fmt, fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, CommandFactory, FromArgMatches, error::ErrorKind};
+
+use crate::process::Misconfigured;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  stopped as asked, or the command succeeded
+  1  failed at run time
+  2  wrong command line or configuration
+  3  the drain deadline passed, or a second signal cut the drain short";
+
+/// Parses the command line of this process. `defaults` gives the values that differ from process to process (argument id,
+/// value). Ends the process with exit code 2 on a wrong command line, as `clap` does.
+pub fn parse<C: CommandFactory + FromArgMatches>(defaults: &[(&'static str, &'static str)]) -> C {
+    parse_from(std::env::args_os(), defaults).unwrap_or_else(|error| error.exit())
+}
+
+/// [`parse`] over given arguments, the first of which is the program's name.
+pub fn parse_from<C: CommandFactory + FromArgMatches>(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    defaults: &[(&'static str, &'static str)],
+) -> Result<C, clap::Error> {
+    let mut command = C::command().after_help(EXIT_CODES).after_long_help(EXIT_CODES);
+    for &(id, value) in defaults {
+        command = command.mut_arg(id, |argument| argument.required(false).default_value(value));
+    }
+    let matches = command.clone().try_get_matches_from(arguments)?;
+    C::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// Ends the process with exit code 2 and one clear line, for what `clap` cannot check by itself.
+pub fn refuse<C: CommandFactory>(problem: &Misconfigured) -> ! {
+    C::command().error(ErrorKind::ValueValidation, problem).exit()
+}
+
+/// What every process has.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Process")]
+pub struct ProcessSettings {
+    /// Which log lines to write: a level, or a filter such as `info,tonic=debug`.
+    #[arg(long = "log", env = "TAILRACE_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+
+    /// Where to send traces (OTLP over gRPC), for example `http://127.0.0.1:4317`. Empty: nowhere.
+    #[arg(long, env = "TAILRACE_OTLP_ENDPOINT", value_name = "URL", default_value = "")]
+    pub otlp_endpoint: String,
+
+    /// Address of the ops port: `/livez`, `/readyz`, `/metrics`. Keep it away from the outside.
+    #[arg(long, env = "TAILRACE_OPS_LISTEN", value_name = "ADDRESS:PORT")]
+    pub ops_listen: SocketAddr,
+
+    /// How long running calls may take to finish after SIGTERM, with unit.
+    #[arg(long, env = "TAILRACE_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub drain_timeout: Duration,
+}
+
+/// The gRPC and gRPC-Web port.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "gRPC")]
+pub struct GrpcSettings {
+    /// Address of the gRPC and gRPC-Web port.
+    #[arg(long, env = "TAILRACE_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+
+    /// Origins whose pages may call from a browser, separated by commas.
+    #[arg(
+        long,
+        env = "TAILRACE_CORS_ORIGINS",
+        value_name = "ORIGINS",
+        value_delimiter = ',',
+        default_value = "http://localhost:3000,http://127.0.0.1:3000"
+    )]
+    pub cors_origins: Vec<String>,
+
+    /// Whether to serve reflection, so that grpcurl and others need no .proto files.
+    #[arg(long, env = "TAILRACE_REFLECTION", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub reflection: bool,
+
+    /// The largest request message, in bytes.
+    #[arg(long, env = "TAILRACE_MESSAGE_BYTES_MAX", value_name = "BYTES", default_value_t = 262_144)]
+    pub message_bytes_max: usize,
+
+    /// Calls that one connection may have open at a time.
+    #[arg(long, env = "TAILRACE_CONCURRENT_STREAMS_MAX", value_name = "COUNT", default_value_t = 100)]
+    pub concurrent_streams_max: u32,
+
+    /// The largest header list of a request, in bytes.
+    #[arg(long, env = "TAILRACE_HEADER_BYTES_MAX", value_name = "BYTES", default_value_t = 16_384)]
+    pub header_bytes_max: u32,
+
+    /// How often an idle HTTP/2 connection is asked whether it still lives, with unit.
+    #[arg(long, env = "TAILRACE_KEEPALIVE_INTERVAL", value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub keepalive_interval: Duration,
+}
+
+/// The way to Postgres.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseSettings {
+    /// The database, `postgres://USER[:PASSWORD]@HOST:PORT/DATABASE[?sslmode=require]`.
+    #[arg(long, env = "TAILRACE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: String,
+
+    /// A file that holds the password; it wins over one in the URL. None: the URL's.
+    #[arg(long, env = "TAILRACE_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
+
+    /// A PEM file with the authorities to trust. Needed by sslmode=require. None: no TLS.
+    #[arg(long, env = "TAILRACE_DATABASE_CA_FILE", value_name = "FILE")]
+    pub database_ca_file: Option<PathBuf>,
+
+    /// The most connections to hold.
+    #[arg(long, env = "TAILRACE_DATABASE_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = 16)]
+    pub database_connections_max: usize,
+
+    /// How long to wait for a connection, with unit.
+    #[arg(long, env = "TAILRACE_DATABASE_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub database_connect_timeout: Duration,
+
+    /// How long one statement may run, with unit.
+    #[arg(long, env = "TAILRACE_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub database_statement_timeout: Duration,
+}
+
+/// The URL may hold a password.
+impl fmt::Debug for DatabaseSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("DatabaseSettings").finish_non_exhaustive()
+    }
+}
+
+/// How tokens are verified.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Tokens")]
+pub struct AuthSettings {
+    /// Where AuthService.ListSigningKeys is asked for the keys that verify tokens.
+    #[arg(long, env = "TAILRACE_AUTH_KEYS_URL", value_name = "URL", default_value = "http://127.0.0.1:5001")]
+    pub auth_keys_url: String,
+}
+
+/// Reads a secret from a file, without the line end that editors leave.
+pub fn read_secret(setting: &str, path: &PathBuf) -> Result<String, Misconfigured> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| Misconfigured::new(format!("{setting}: cannot read {}: {error}", path.display())))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
