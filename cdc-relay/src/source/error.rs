@@ -1,0 +1,162 @@
+//! What can go wrong on the way to Postgres, sorted by what can be done about it.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backend::ServerMessage;
+use super::policy;
+
+/// A failure on the way to Postgres. Its text names what was attempted, what happened and what mends it;
+/// a cause below it (of the socket, of TLS) is its [`Error::source`]. It holds no secret.
+#[derive(Debug, Clone)]
+pub struct SourceError(Arc<Inner>);
+
+/// What can be done about a [`SourceError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceErrorKind {
+    /// It passes by itself: wait and connect again.
+    Retry,
+    /// Another process streams from the slot: wait, or take over from it.
+    SlotBusy {
+        /// The process on the server, if the server named it.
+        pid: Option<i32>,
+    },
+    /// It does not pass: someone must mend what the text names.
+    Halt,
+    /// Postgres does not let us in, or not do this: someone must mend the credentials or the permission.
+    Denied,
+}
+
+/// What was being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    Connect,
+    IdentifySystem,
+    CreateSlot,
+    StartReplication,
+    Stream,
+    Finish,
+    Catalog,
+    Lease,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kind: SourceErrorKind,
+    attempt: Attempt,
+    sqlstate: Option<String>,
+    what: String,
+    mend: &'static str,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl SourceError {
+    /// What can be done about it.
+    pub fn kind(&self) -> SourceErrorKind {
+        self.0.kind
+    }
+
+    /// The five characters with which the server names the failure, if the server sent it.
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.0.sqlstate.as_deref()
+    }
+
+    /// The server said so.
+    pub(super) fn server(attempt: Attempt, message: &ServerMessage) -> Self {
+        let (kind, mend) = policy::classify(attempt, &message.sqlstate, &message.text);
+        Self::build(kind, attempt, Some(message.sqlstate.clone()), message.text.clone(), mend, None)
+    }
+
+    /// The connection broke; it will come back.
+    pub(super) fn broken(attempt: Attempt, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let what = "the connection broke".to_owned();
+        Self::build(SourceErrorKind::Retry, attempt, None, what, "", Some(source.into()))
+    }
+
+    /// The server closed the connection without a word.
+    pub(super) fn closed(attempt: Attempt) -> Self {
+        let what = "the server closed the connection".to_owned();
+        Self::build(SourceErrorKind::Retry, attempt, None, what, "", None)
+    }
+
+    /// It took longer than it may.
+    pub(super) fn timed_out(attempt: Attempt, limit: Duration) -> Self {
+        let what = format!("no answer within {} ms", limit.as_millis());
+        let mend = policy::timed_out(attempt);
+        Self::build(SourceErrorKind::Retry, attempt, None, what, mend, None)
+    }
+
+    /// The other side does not speak the protocol as we know it.
+    pub(super) fn protocol(attempt: Attempt, what: impl Into<String>) -> Self {
+        let mend = "check that the host and port are those of Postgres itself and not of a pooler";
+        Self::build(SourceErrorKind::Halt, attempt, None, what.into(), mend, None)
+    }
+
+    /// Someone must mend something that the server did not say with a code.
+    pub(super) fn refused(
+        kind: SourceErrorKind,
+        attempt: Attempt,
+        what: impl Into<String>,
+        mend: &'static str,
+        source: Option<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::build(kind, attempt, None, what.into(), mend, source)
+    }
+
+    /// What `tokio-postgres` reports about an ordinary connection.
+    pub(super) fn client(attempt: Attempt, error: tokio_postgres::Error) -> Self {
+        let Some(database) = error.as_db_error() else {
+            return Self::broken(attempt, error);
+        };
+        let message = ServerMessage {
+            sqlstate: database.code().code().to_owned(),
+            text: database.message().to_owned(),
+        };
+        Self::server(attempt, &message)
+    }
+
+    fn build(
+        kind: SourceErrorKind,
+        attempt: Attempt,
+        sqlstate: Option<String>,
+        what: String,
+        mend: &'static str,
+        source: Option<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self(Arc::new(Inner { kind, attempt, sqlstate, what, mend, source }))
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { attempt, sqlstate, what, mend, .. } = &*self.0;
+        write!(f, "{attempt}: {what}")?;
+        if let Some(sqlstate) = sqlstate {
+            write!(f, " (SQLSTATE {sqlstate})")?;
+        }
+        if mend.is_empty() { Ok(()) } else { write!(f, "; {mend}") }
+    }
+}
+
+impl Error for SourceError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "cannot connect to Postgres",
+            Self::IdentifySystem => "cannot identify the Postgres system",
+            Self::CreateSlot => "cannot create the replication slot",
+            Self::StartReplication => "cannot start replication",
+            Self::Stream => "the replication stream ended",
+            Self::Finish => "cannot end the replication stream in order",
+            Self::Catalog => "cannot read Postgres' catalog",
+            Self::Lease => "cannot hold the lease of the source",
+        })
+    }
+}
