@@ -1,1 +1,113 @@
-//! Under construction.
+//! The gateway: topics to subscribers.
+//!
+//! ```text
+//!  Kafka ─► consumer ─► feed (memory, shared) ─► subscription ─► mailbox ─► gRPC stream   × subscribers
+//!    └────► replay (older events) ──────────────────▲
+//! ```
+//!
+//! It writes nothing anywhere: what a subscriber has seen is in the subscriber's cursor alone.
+
+pub mod admission;
+pub mod config;
+pub mod consumer;
+pub mod cursor;
+pub mod error;
+pub mod event;
+pub mod feed;
+pub mod filter;
+pub mod grpc;
+pub mod hub;
+pub mod kafka;
+pub mod mailbox;
+pub mod newest;
+pub mod replay;
+pub mod subscription;
+pub mod watch;
+pub mod web;
+pub mod wire;
+
+use std::{sync::Arc, thread};
+
+use anyhow::Context as _;
+use tailrace_runtime::{auth::Verifier, process::Context};
+use tokio::{net::TcpListener, sync::oneshot};
+use tonic::{server::NamedService, service::Routes};
+
+use crate::{
+    admission::Admission, config::Settings, consumer::Consumer, feed::Feed, filter::Catalog,
+    grpc::EventStream, hub::Hub, kafka::Kafka, replay::Replays, watch::Surroundings, wire::EventStreamServer,
+};
+
+/// Where a gateway is reached.
+#[derive(Debug)]
+pub struct Listeners {
+    /// gRPC and gRPC-Web.
+    pub grpc: TcpListener,
+    /// The page, if it is served.
+    pub web: Option<TcpListener>,
+}
+
+/// Runs a gateway until shutdown is requested.
+pub async fn run(
+    settings: Settings,
+    verifier: Verifier,
+    listeners: Listeners,
+    context: Context,
+) -> anyhow::Result<()> {
+    let catalog = Catalog::new(settings.topics.topics.clone(), settings.topics.dead_letter_topic.clone());
+    let kafka = Kafka::new(&settings.topics.kafka_brokers);
+    let hub = Arc::new(Hub::new(Feed::new(settings.topics.feed_bytes_max)));
+    let consumer = Consumer {
+        kafka: kafka.clone(),
+        topics: catalog.all(),
+        look_back_offsets: settings.topics.look_back_offsets,
+        hub: Arc::clone(&hub),
+        condition: context.readiness.condition("kafka"),
+        shutdown: context.shutdown.clone(),
+    };
+    let streams = EventStream {
+        verifier,
+        catalog,
+        admission: Admission::new(settings.streams.streams_max, settings.streams.streams_per_principal_max),
+        mailbox_bytes_max: settings.streams.mailbox_bytes_max,
+        surroundings: Surroundings {
+            hub,
+            replays: Replays::new(kafka, usize::from(settings.topics.replays_max)),
+            heartbeat: settings.streams.heartbeat_interval,
+            send_timeout: settings.streams.send_timeout,
+            shutdown: context.shutdown.clone(),
+        },
+    };
+    let routes = Routes::new(EventStreamServer::new(streams));
+    let page = web::router(&settings.web)?;
+    let shutdown = context.shutdown.clone();
+    let grpc = async {
+        tailrace_runtime::grpc::serve(
+            listeners.grpc,
+            &settings.grpc,
+            context,
+            routes,
+            &[EventStreamServer::NAME],
+        )
+        .await
+        .context("the gRPC port failed")
+    };
+    let web = async {
+        match listeners.web {
+            Some(listener) => web::serve(listener, page, shutdown).await.context("the page's port failed"),
+            None => Ok(()),
+        }
+    };
+    tokio::try_join!(grpc, web, consume(consumer)).map(drop)
+}
+
+/// Runs the consumer on a thread of its own.
+async fn consume(consumer: Consumer) -> anyhow::Result<()> {
+    let (done, ended) = oneshot::channel();
+    thread::Builder::new().name("consumer".to_owned()).spawn(move || {
+        consumer.run();
+        // Whoever waited may be gone.
+        let _ = done.send(());
+    })?;
+    ended.await.context("the consumer broke down")
+}
