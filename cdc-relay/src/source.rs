@@ -24,7 +24,7 @@ pub mod stream;
 mod tls;
 mod wire;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, PublicationCoverage, SlotRow};
 pub use connection::{CreatedSlot, ReplicationConnection, StreamOptions, SystemIdentity};
 pub use error::{SourceError, SourceErrorKind};
 pub use lease::Lease;

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Config, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{Attempt, SourceError, SourceErrorKind};
+use super::error::{Attempt, SourceError};
 use super::options::{ReplicationOptions, TlsMode};
 use super::quote::identifier;
 use super::socket::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, TCP_USER_TIMEOUT};
@@ -196,7 +196,7 @@ impl Catalog {
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         // The two connections are of different types; all that is wanted of either is that it runs to its end.
-        let client = if let Some(tls) = tls::client_config(&options.tls).map_err(tls_settings)? {
+        let client = if let Some(tls) = tls::client_config(&options.tls).map_err(SourceError::untrusted)? {
             let (client, connection) = config.connect(MakeRustlsConnect::new(tls)).await.map_err(failed)?;
             task::spawn("source catalog", async move { (connection.await, guard).0 });
             client
@@ -260,10 +260,4 @@ fn lsn(lsn: PgLsn) -> Lsn {
 
 fn query_failed(error: tokio_postgres::Error) -> SourceError {
     SourceError::client(Attempt::Catalog, error)
-}
-
-fn tls_settings(error: rustls::Error) -> SourceError {
-    let mend = "check the certificate authority in the settings";
-    let what = "TLS cannot be set up";
-    SourceError::refused(SourceErrorKind::Halt, Attempt::Connect, what, mend, Some(error.into()))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::backend::ServerMessage;
 use super::policy;
+use super::tls;
 
 /// A failure on the way to Postgres. Its text names what was attempted, what happened and what mends it;
 /// a cause below it (of the socket, of TLS) is its [`Error::source`]. It holds no secret.
@@ -105,10 +106,21 @@ impl SourceError {
         Self::build(kind, attempt, None, what.into(), mend, source)
     }
 
+    /// TLS did not accept the server, or the settings for it.
+    pub(super) fn untrusted(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let what = "the TLS handshake failed".to_owned();
+        let mend = "the certificate must be made out to this host and signed by the given authority";
+        Self::build(SourceErrorKind::Denied, Attempt::Connect, None, what, mend, Some(source.into()))
+    }
+
     /// What `tokio-postgres` reports about an ordinary connection.
     pub(super) fn client(attempt: Attempt, error: tokio_postgres::Error) -> Self {
         let Some(database) = error.as_db_error() else {
-            return Self::broken(attempt, error);
+            return if tls::is_refusal(&error) {
+                Self::untrusted(error)
+            } else {
+                Self::broken(attempt, error)
+            };
         };
         let message = ServerMessage {
             sqlstate: database.code().code().to_owned(),

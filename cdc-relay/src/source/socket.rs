@@ -47,7 +47,7 @@ impl Socket {
     /// Opens it.
     pub(super) async fn open(options: &ReplicationOptions) -> Result<Self, SourceError> {
         let tcp = tcp(options).await.map_err(unreachable)?;
-        let config = tls::client_config(&options.tls).map_err(|error| untrusted(io::Error::other(error)))?;
+        let config = tls::client_config(&options.tls).map_err(SourceError::untrusted)?;
         match config {
             None => Ok(Self { stream: Box::new(tcp), encryption: Encryption::None }),
             Some(config) => encrypt(tcp, options, TlsConnector::from(Arc::new(config))).await,
@@ -84,8 +84,7 @@ async fn encrypt(
     if answer != *b"S" {
         return Err(no_tls());
     }
-    let name =
-        ServerName::try_from(options.host.clone()).map_err(|error| untrusted(io::Error::other(error)))?;
+    let name = ServerName::try_from(options.host.clone()).map_err(SourceError::untrusted)?;
     let stream = connector.connect(name, tcp).await.map_err(untrusted)?;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let binding = certificates.first().and_then(tls::server_end_point);
@@ -104,10 +103,5 @@ fn no_tls() -> SourceError {
 
 /// A handshake fails either because the peer went away, or because it is not whom we trust.
 fn untrusted(error: io::Error) -> SourceError {
-    if error.get_ref().is_none() {
-        return unreachable(error);
-    }
-    let what = "the TLS handshake failed";
-    let mend = "the certificate must be made out to this host and signed by the given authority";
-    SourceError::refused(SourceErrorKind::Denied, Attempt::Connect, what, mend, Some(error.into()))
+    if tls::is_refusal(&error) { SourceError::untrusted(error) } else { unreachable(error) }
 }

@@ -91,10 +91,7 @@ async fn authenticate(
             return Err(denied(what, "let pg_hba.conf use scram-sha-256 for this role"));
         }
     }
-    match authentication_request(wire).await? {
-        Authentication::Ok => Ok(()),
-        _ => Err(out_of_step()),
-    }
+    if authentication_request(wire).await? == Authentication::Ok { Ok(()) } else { Err(out_of_step()) }
 }
 
 /// SCRAM, bound to the TLS connection wherever both sides can. The server's proof is checked too.

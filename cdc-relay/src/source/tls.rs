@@ -1,5 +1,6 @@
 //! TLS to Postgres, and what binds a password to it.
 
+use std::io;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -59,6 +60,14 @@ pub(super) fn server_end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u
     } else {
         None
     }
+}
+
+/// Whether TLS itself refused the peer, as opposed to the connection breaking under it.
+pub(super) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+    error.is::<Error>()
+        || wrapped.is_some_and(|inner| inner.is::<Error>())
+        || error.source().is_some_and(is_refusal)
 }
 
 /// Takes any certificate, but still makes the server prove that it holds its key.

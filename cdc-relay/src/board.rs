@@ -1,0 +1,216 @@
+//! What is known of each source, for the admin service, for metrics and for readiness. Written by the source's loop and
+//! by the watch over its slot; says each trouble once.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use replication_protocol::Lsn;
+use tailrace_runtime::health::Condition;
+
+use crate::clock;
+use crate::engine::Progress;
+use crate::position::Position;
+use crate::source::{PublicationCoverage, SlotRow};
+use crate::trouble::Trouble;
+
+/// An event that waits longer than this makes the relay not ready.
+const OLDEST_UNDELIVERED_MAX: Duration = Duration::from_secs(60);
+
+/// The board of one source. Cheap to clone: all clones show the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Board {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    source: String,
+    condition: Condition,
+    status: Mutex<Status>,
+}
+
+/// What the board shows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Status {
+    pub(crate) state: State,
+    pub(crate) problem: String,
+    pub(crate) progress: Option<Progress>,
+    /// Counted over earlier streams of this process.
+    pub(crate) published_before: u64,
+    pub(crate) dead_letters_before: u64,
+    pub(crate) retries: u64,
+    pub(crate) slot: Option<Slot>,
+    /// The trouble that the log has already told of.
+    said: Option<Trouble>,
+}
+
+/// What the relay does with a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    #[default]
+    Starting,
+    Streaming,
+    Standby,
+    Waiting,
+    Halted,
+}
+
+/// The slot, as last asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) name: String,
+    pub(crate) row: SlotRow,
+    pub(crate) coverage: Option<PublicationCoverage>,
+    pub(crate) wal_end: Lsn,
+}
+
+impl Slot {
+    /// Whether inserts into the outbox still reach the stream.
+    pub(crate) fn publication_covers_outbox(&self) -> bool {
+        self.coverage.is_some_and(|coverage| coverage.inserts && coverage.table)
+    }
+
+    /// Whether the server still keeps the log that we need.
+    fn is_safe(&self) -> bool {
+        !matches!(self.row.wal_status.as_deref(), Some("unreserved" | "lost"))
+    }
+}
+
+impl Status {
+    pub(crate) fn published_events(&self) -> u64 {
+        self.published_before + self.progress.map_or(0, |progress| progress.published_events)
+    }
+
+    pub(crate) fn dead_letters(&self) -> u64 {
+        self.dead_letters_before + self.progress.map_or(0, |progress| progress.dead_letters)
+    }
+
+    /// The end of the log, as last heard on either way.
+    pub(crate) fn wal_end(&self) -> Lsn {
+        let heard = self.progress.map_or(Lsn::ZERO, |progress| progress.received);
+        heard.max(self.slot.as_ref().map_or(Lsn::ZERO, |slot| slot.wal_end))
+    }
+
+    pub(crate) fn lag_bytes(&self) -> u64 {
+        self.progress.map_or(0, |progress| self.wal_end().bytes_since(progress.durable))
+    }
+
+    /// How long the oldest event that is not in Kafka has been committed.
+    pub(crate) fn lag(&self, now_us: i64) -> Duration {
+        let oldest = self.progress.and_then(|progress| progress.oldest_committed_at_us);
+        let age_us = oldest.map_or(0, |oldest| now_us.saturating_sub(oldest));
+        Duration::from_micros(u64::try_from(age_us).unwrap_or(0))
+    }
+
+    fn readiness(&self, now_us: i64) -> Result<(), String> {
+        match self.state {
+            State::Streaming => {}
+            State::Starting if self.problem.is_empty() => return Err("starting".into()),
+            State::Standby => return Err("standing by: another relay holds this source".into()),
+            State::Starting | State::Waiting | State::Halted => return Err(self.problem.clone()),
+        }
+        if self.lag(now_us) > OLDEST_UNDELIVERED_MAX {
+            return Err(format!("an event has waited {} s for Kafka", self.lag(now_us).as_secs()));
+        }
+        match &self.slot {
+            Some(slot) if !slot.publication_covers_outbox() => {
+                Err("the publication does not cover inserts into the outbox table".into())
+            }
+            Some(slot) if !slot.is_safe() => {
+                Err("the server no longer keeps the log that the slot needs".into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Board {
+    pub(crate) fn new(source: &str, condition: Condition) -> Self {
+        let inner = Inner { source: source.to_owned(), condition, status: Mutex::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn source(&self) -> &str {
+        &self.inner.source
+    }
+
+    /// Up to here everything is in Kafka, as far as the board knows.
+    pub(crate) fn durable(&self) -> Lsn {
+        self.lock().progress.map_or(Lsn::ZERO, |progress| progress.durable)
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.lock().clone()
+    }
+
+    /// An attempt begins. The trouble of the last one stays on the board until it is over.
+    pub(crate) fn starting(&self) {
+        self.lock().state = State::Starting;
+    }
+
+    pub(crate) fn streaming(&self, position: Position) {
+        self.change(|status| {
+            status.state = State::Streaming;
+            status.problem.clear();
+            status.said = None;
+        });
+        let lsn = position.resume_lsn;
+        tracing::info!(source = self.source(), position.lsn = %lsn, "streaming");
+    }
+
+    /// Says a trouble once: again only when it is another, or after the source has streamed.
+    pub(crate) fn trouble(&self, trouble: &Trouble) {
+        let (state, problem) = match trouble {
+            Trouble::Standby => (State::Standby, String::new()),
+            Trouble::Passing(problem) => (State::Waiting, problem.clone()),
+            Trouble::Halted(problem) => (State::Halted, problem.clone()),
+        };
+        self.change(|status| {
+            status.state = state;
+            status.problem = problem;
+            status.retries += u64::from(state != State::Standby);
+        });
+        if self.lock().said.replace(trouble.clone()).as_ref() == Some(trouble) {
+            return;
+        }
+        let source = self.source();
+        match trouble {
+            Trouble::Standby => tracing::info!(source, "standing by: another relay holds this source"),
+            Trouble::Passing(problem) => tracing::warn!(source, problem, "waiting; trying again by itself"),
+            Trouble::Halted(problem) => tracing::error!(source, problem, "halted; an operator must decide"),
+        }
+    }
+
+    pub(crate) fn progress(&self, progress: Progress) {
+        self.lock().progress = Some(progress);
+    }
+
+    /// A stream ended: its counts are kept, nothing of it is in flight any more.
+    pub(crate) fn ended(&self, progress: Progress) {
+        let mut status = self.lock();
+        status.published_before += progress.published_events;
+        status.dead_letters_before += progress.dead_letters;
+        status.progress =
+            Some(Progress { published_events: 0, dead_letters: 0, in_flight_events: 0, ..progress });
+    }
+
+    pub(crate) fn slot(&self, slot: Option<Slot>) {
+        self.change(|status| status.slot = slot);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Status)) {
+        let readiness = {
+            let mut status = self.lock();
+            change(&mut status);
+            status.readiness(clock::now().unix_us)
+        };
+        match readiness {
+            Ok(()) => self.inner.condition.ok(),
+            Err(why) => self.inner.condition.fail(why),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        self.inner.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

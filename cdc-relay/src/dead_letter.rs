@@ -1,0 +1,151 @@
+//! Dead letters: an event that cannot be published, with its reason, as a record for the dead-letter topic.
+//!
+//! A dead letter goes out in the same Kafka transaction and at the same place in the order as the event would have.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use tailrace::event::v1::{self as event, DeadLetter, dead_letter::Reason};
+
+use crate::record::{Header, Record};
+use crate::router::header;
+
+/// The largest piece of a payload that a dead letter carries, in bytes; a redrive reads the row again.
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+/// The largest piece of a header or key that a dead letter carries, in bytes.
+const TEXT_BYTES_MAX: usize = 1024;
+/// How many headers a dead letter carries at most.
+const HEADERS_MAX: usize = 32;
+
+/// What dead letters of a source say of their origin.
+#[derive(Clone, Debug)]
+pub struct DeadLetterContext {
+    /// The topic they go to.
+    pub topic: Arc<str>,
+    /// The CloudEvents source of every record.
+    pub ce_source: Bytes,
+    source: String,
+    table: String,
+}
+
+impl DeadLetterContext {
+    /// For a source, its outbox table (`schema.table`) and the topic of dead letters.
+    pub fn new(source: &str, table: &str, topic: &str) -> Self {
+        Self {
+            topic: Arc::from(topic),
+            ce_source: format!("/tailrace/sources/{source}").into(),
+            source: format!("sources/{source}"),
+            table: table.to_owned(),
+        }
+    }
+}
+
+/// The dead letter of a record.
+pub fn record(context: &DeadLetterContext, record: &Record, reason: Reason, message: &str) -> Record {
+    let letter = letter(context, record, reason, message);
+    let value = serde_json::to_vec(&letter).expect("a dead letter is representable as JSON");
+    let mut headers: Vec<Header> = record
+        .headers
+        .iter()
+        .filter(|header| header.name != header::CONTENT_TYPE)
+        .take(HEADERS_MAX)
+        .map(|header| Header {
+            name: Cow::Owned(clipped(header.name.as_bytes())),
+            value: clip(&header.value),
+        })
+        .collect();
+    headers.push(Header {
+        name: Cow::Borrowed(header::CONTENT_TYPE),
+        value: Bytes::from_static(b"application/json"),
+    });
+    Record {
+        topic: Arc::clone(&context.topic),
+        key: clip(&record.key),
+        value: Some(value.into()),
+        headers,
+        ..*record
+    }
+}
+
+fn letter(context: &DeadLetterContext, record: &Record, reason: Reason, message: &str) -> DeadLetter {
+    let text = |name| record.header(name).map_or_else(String::new, |value| clipped(value));
+    let payload = record.value.clone().unwrap_or_default();
+    let aggregate_id = clipped(&record.key);
+    let subject = text(header::SUBJECT);
+    DeadLetter {
+        reason: reason.into(),
+        message: message.to_owned(),
+        source: context.source.clone(),
+        table: context.table.clone(),
+        position: text(header::POSITION),
+        event_id: text(header::ID),
+        event_type: text(header::TYPE),
+        aggregate_type: subject.rsplit_once('/').map_or_else(String::new, |(name, _)| name.to_owned()),
+        aggregate_id,
+        topic: record.topic.to_string(),
+        headers: record.headers.iter().take(HEADERS_MAX).map(wire_header).collect(),
+        payload: payload.slice(..payload.len().min(PAYLOAD_BYTES_MAX)).to_vec().into(),
+        payload_size: i64::try_from(payload.len()).unwrap_or(i64::MAX),
+        payload_sha256: hex(&Sha256::digest(&payload)),
+        commit_time: Some(timestamp(record.committed_at_us)),
+    }
+}
+
+fn wire_header(header: &Header) -> event::Header {
+    event::Header { name: clipped(header.name.as_bytes()), value: clip(&header.value).to_vec().into() }
+}
+
+fn clip(bytes: &Bytes) -> Bytes {
+    bytes.slice(..bytes.len().min(TEXT_BYTES_MAX))
+}
+
+fn clipped(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.get(..TEXT_BYTES_MAX).unwrap_or(bytes)).into_owned()
+}
+
+/// A time as the contract writes it.
+pub(crate) fn timestamp(unix_us: i64) -> pbjson_types::Timestamp {
+    let nanos = i32::try_from(unix_us.rem_euclid(1_000_000) * 1_000).expect("below one second");
+    pbjson_types::Timestamp { seconds: unix_us.div_euclid(1_000_000), nanos }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_huge_event_makes_a_small_dead_letter_that_identifies_it() {
+        let payload = vec![b'x'; 5_000_000];
+        let whole = Record {
+            topic: "users.created".into(),
+            key: vec![b'k'; 100_000].into(),
+            value: Some(payload.into()),
+            headers: vec![
+                Header { name: header::SUBJECT.into(), value: "users/1".into() },
+                Header { name: "x-huge".into(), value: vec![b'h'; 2_000_000].into() },
+            ],
+            decoded_at_ms: 5,
+            committed_at_us: 1_500_000,
+        };
+        let context = DeadLetterContext::new("users", "public.outbox", "dead-letter");
+        let dead = record(&context, &whole, Reason::TooLarge, "too large");
+        assert!(dead.wire_size() < 200_000, "{} bytes", dead.wire_size());
+        let letter: DeadLetter =
+            serde_json::from_slice(dead.value.as_ref().expect("a value")).expect("a dead letter");
+        assert_eq!(letter.payload_size, 5_000_000);
+        assert_eq!(letter.payload.len(), PAYLOAD_BYTES_MAX);
+        assert_eq!(letter.payload_sha256, hex(&Sha256::digest(vec![b'x'; 5_000_000])));
+        assert_eq!(letter.aggregate_type, "users");
+        assert_eq!(letter.commit_time, Some(pbjson_types::Timestamp { seconds: 1, nanos: 500_000_000 }));
+    }
+}

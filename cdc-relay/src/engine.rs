@@ -1,0 +1,463 @@
+//! The heart of the relay, sans-IO: frames of the stream go in, batches for Kafka and status replies come out.
+//!
+//! ```text
+//!  handle_copy_data ─▶ transaction ─▶ router ─▶ building ─▶ Publish(batch) ─▶ in flight ─▶ handle_outcome
+//!                                                                                             │
+//!  SendStatus(flush = durable) ◀──────────────────────────────── durable position ◀───────────┘
+//! ```
+//!
+//! What holds here, whatever the order of calls:
+//! - The acknowledged LSN is the durable position, never more: it moves only when a batch is committed.
+//! - A position is the `end_lsn` of a commit, or a keepalive's `wal_end` heard while nothing was pending.
+//! - One batch is in flight. The next one begins after its outcome, so Kafka's order is the order of commits.
+//! - Memory is bounded in bytes: [`Engine::wants_data`] says when to stop reading the socket.
+//!
+//! There is no clock here: time is an argument. Not here either: sockets, producers, tasks, and what to do when an
+//! outcome is unknown (the caller drops the engine and starts again from the position in Kafka).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use replication_protocol::copy_data::{CopyData, PrimaryKeepalive, StandbyStatusUpdate};
+use replication_protocol::pgoutput::{Begin, Commit, Insert, Message, Relation};
+use replication_protocol::{Lsn, ParseError, PgTimestamp};
+
+use crate::building::Building;
+use crate::position::Position;
+use crate::record::{Batch, Outcome};
+use crate::router::{Origin, Router};
+use crate::row::{ColumnNames, ColumnPlan, MissingColumn};
+use crate::transaction::Transaction;
+
+/// The two clocks: one to measure with, one to write down.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Never goes back.
+    pub monotonic: Instant,
+    /// Microseconds since 1970.
+    pub unix_us: i64,
+}
+
+/// Limits and intervals.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineSettings {
+    /// How many bytes of records may wait; above, the socket is not read, and a larger transaction is split.
+    pub buffer_bytes_max: usize,
+    /// How often the status goes out although nothing happened.
+    pub status_interval: Duration,
+    /// How soon after a status the next one may tell of a new position.
+    pub status_interval_min: Duration,
+    /// How often a position without events is recorded.
+    pub idle_position_interval: Duration,
+    /// How long the server may be silent.
+    pub silence_max: Duration,
+}
+
+/// What the caller carries out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Send records and position in one Kafka transaction, and report its [`Outcome`].
+    Publish(Arc<Batch>),
+    /// Tell the server.
+    SendStatus(StandbyStatusUpdate),
+}
+
+/// The outbox table of the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Where a source stands, for people and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Up to here everything is in Kafka.
+    pub durable: Lsn,
+    /// Up to here the log was received.
+    pub received: Lsn,
+    /// Events handed to Kafka and not yet committed there.
+    pub in_flight_events: usize,
+    /// Events decoded and not yet handed over.
+    pub waiting_events: usize,
+    /// The commit time of the oldest event that is not in Kafka, in microseconds since 1970.
+    pub oldest_committed_at_us: Option<i64>,
+    /// Events published since the engine started.
+    pub published_events: u64,
+    /// Of these, dead letters.
+    pub dead_letters: u64,
+}
+
+/// The state of one source while it streams.
+#[derive(Debug)]
+pub struct Engine {
+    settings: EngineSettings,
+    router: Router,
+    table: Table,
+    columns: ColumnNames,
+    /// Per relation of this connection: how to read its rows, or `None` if it is not the outbox.
+    relations: HashMap<u32, Option<ColumnPlan>>,
+    /// The position when the stream began: what it covers was published by an earlier run.
+    start: Position,
+    durable: Position,
+    transaction: Option<Transaction>,
+    building: Building,
+    in_flight: Option<InFlight>,
+    received: Lsn,
+    /// The server asked for a status.
+    reply_owed: bool,
+    /// The server wants to see progress now (it pings, or shuts down and waits for us): record even an idle position.
+    position_wanted: bool,
+    draining: bool,
+    heard_at: Instant,
+    status_sent_at: Option<Instant>,
+    status_flush: Lsn,
+    position_written_at: Instant,
+    published_events: u64,
+    dead_letters: u64,
+}
+
+impl Engine {
+    /// Starts from the position that Kafka holds.
+    pub fn new(
+        settings: EngineSettings,
+        router: Router,
+        table: Table,
+        columns: ColumnNames,
+        start: Position,
+        now: Now,
+    ) -> Self {
+        Self {
+            settings,
+            router,
+            table,
+            columns,
+            relations: HashMap::new(),
+            start,
+            durable: start,
+            transaction: None,
+            building: Building::default(),
+            in_flight: None,
+            received: start.resume_lsn,
+            reply_owed: false,
+            position_wanted: false,
+            draining: false,
+            heard_at: now.monotonic,
+            status_sent_at: None,
+            status_flush: Lsn::ZERO,
+            position_written_at: now.monotonic,
+            published_events: 0,
+            dead_letters: 0,
+        }
+    }
+
+    /// Takes the body of one CopyData frame.
+    ///
+    /// # Errors
+    /// If the stream is not what the protocol says. The engine must not be used any further.
+    pub fn handle_copy_data(&mut self, now: Now, body: Bytes) -> Result<(), EngineError> {
+        self.heard_at = now.monotonic;
+        match CopyData::parse(body)? {
+            CopyData::XLogData(data) => {
+                self.received = self.received.max(data.end);
+                self.handle_message(now, Message::parse(data.data)?)
+            }
+            CopyData::PrimaryKeepalive(keepalive) => {
+                self.handle_keepalive(keepalive);
+                Ok(())
+            }
+            // A newer server's addition carries no rows of ours.
+            CopyData::Unknown(_) => Ok(()),
+        }
+    }
+
+    /// Takes the end of the batch in flight.
+    ///
+    /// # Errors
+    /// If the broker refuses even a dead letter.
+    pub fn handle_outcome(&mut self, now: Now, outcome: Outcome) -> Result<(), EngineError> {
+        let InFlight { batch, .. } =
+            self.in_flight.take().expect("an outcome belongs to the batch in flight");
+        match outcome {
+            Outcome::Committed => {
+                self.published_events += batch.records.len() as u64;
+                let dead = batch.records.iter().filter(|record| self.router.is_dead_letter(record)).count();
+                self.dead_letters += dead as u64;
+                self.durable = batch.position;
+                self.position_written_at = now.monotonic;
+            }
+            Outcome::Refused { indexes, message } => {
+                let again = self.without_refused(&batch, &indexes, &message)?;
+                self.in_flight = Some(InFlight::new(again));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notices what time alone brings about.
+    ///
+    /// # Errors
+    /// If the server has been silent for too long.
+    pub fn handle_timeout(&mut self, now: Now) -> Result<(), EngineError> {
+        let silence = now.monotonic.saturating_duration_since(self.heard_at);
+        if self.wants_data() && silence >= self.settings.silence_max {
+            return Err(EngineError::Silence(silence));
+        }
+        Ok(())
+    }
+
+    /// What is to be done now, one command at a time until there is none.
+    pub fn poll_command(&mut self, now: Now) -> Option<Command> {
+        if let Some(status) = self.due_status(now) {
+            return Some(Command::SendStatus(status));
+        }
+        if self.in_flight.is_none() {
+            self.in_flight = self.next_batch(now).map(InFlight::new);
+        }
+        let in_flight = self.in_flight.as_mut().filter(|in_flight| !in_flight.handed_over)?;
+        in_flight.handed_over = true;
+        Some(Command::Publish(Arc::clone(&in_flight.batch)))
+    }
+
+    /// When [`Engine::handle_timeout`] and [`Engine::poll_command`] are to be called at the latest.
+    pub fn next_timeout(&self) -> Instant {
+        let status = self.status_due_at();
+        let silence = self.heard_at + self.settings.silence_max;
+        let idle =
+            self.idle_position().map(|_| self.position_written_at + self.settings.idle_position_interval);
+        let idle = if self.in_flight.is_some() { None } else { idle };
+        let next = if self.wants_data() { status.min(silence) } else { status };
+        idle.map_or(next, |idle| next.min(idle))
+    }
+
+    /// Whether the socket may be read: not while as many bytes wait as may.
+    pub fn wants_data(&self) -> bool {
+        !self.draining && self.building.bytes() < self.settings.buffer_bytes_max
+    }
+
+    /// Stops taking data: what is complete is still published, what is not is sent again to the next run.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether everything complete is in Kafka.
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.in_flight.is_none() && self.building.committed_len() == 0
+    }
+
+    /// The status to take leave with.
+    pub fn status(&self, now: Now) -> StandbyStatusUpdate {
+        let flush = self.durable.resume_lsn;
+        StandbyStatusUpdate {
+            write: self.received.max(flush),
+            flush,
+            apply: flush,
+            clock: PgTimestamp::from_unix_micros(now.unix_us),
+            reply: false,
+        }
+    }
+
+    /// Where the source stands.
+    pub fn progress(&self) -> Progress {
+        let in_flight = self.in_flight.as_ref().map(|in_flight| &in_flight.batch.records);
+        let oldest = in_flight.and_then(|records| records.first()).or_else(|| self.building.first());
+        Progress {
+            durable: self.durable.resume_lsn,
+            received: self.received,
+            in_flight_events: in_flight.map_or(0, Vec::len),
+            waiting_events: self.building.len(),
+            oldest_committed_at_us: oldest.map(|record| record.committed_at_us),
+            published_events: self.published_events,
+            dead_letters: self.dead_letters,
+        }
+    }
+
+    fn handle_message(&mut self, now: Now, message: Message) -> Result<(), EngineError> {
+        match message {
+            Message::Begin(begin) => self.begin(begin),
+            Message::Insert(insert) => self.insert(now, insert),
+            Message::Commit(commit) => self.commit(commit),
+            Message::Relation(relation) => self.relation(relation),
+            Message::Message(message) if message.transactional => {
+                self.open_transaction("a transactional message")?.count();
+                Ok(())
+            }
+            // The publication is for inserts; a table's other life and messages outside transactions are not events.
+            Message::Message(_)
+            | Message::Update(_)
+            | Message::Delete(_)
+            | Message::Truncate(_)
+            | Message::Origin(_)
+            | Message::Type(_)
+            | Message::Unknown(_) => Ok(()),
+        }
+    }
+
+    fn handle_keepalive(&mut self, keepalive: PrimaryKeepalive) {
+        self.received = self.received.max(keepalive.wal_end);
+        self.reply_owed |= keepalive.reply_requested;
+        let quiet = self.transaction.is_none() && self.in_flight.is_none() && self.building.len() == 0;
+        if quiet {
+            self.building.commit(Position::at(keepalive.wal_end));
+            self.position_wanted |= keepalive.reply_requested;
+        }
+    }
+
+    fn begin(&mut self, begin: Begin) -> Result<(), EngineError> {
+        if self.transaction.is_some() {
+            return Err(EngineError::OutOfOrder("BEGIN inside a transaction"));
+        }
+        let committed_at_us = begin.commit_time.unix_micros();
+        self.transaction = Some(Transaction::begin(begin.final_lsn, committed_at_us, &self.start));
+        Ok(())
+    }
+
+    fn insert(&mut self, now: Now, insert: Insert) -> Result<(), EngineError> {
+        let transaction = self.open_transaction("a row")?;
+        let committed_at_us = transaction.committed_at_us();
+        let Some(position) = transaction.count() else { return Ok(()) };
+        let plan = self.relations.get(&insert.relation_oid);
+        let Some(plan) = plan.ok_or(EngineError::OutOfOrder("a row of a table that was not described"))?
+        else {
+            return Ok(());
+        };
+        let origin = Origin { position, committed_at_us, decoded_at_ms: now.unix_us.div_euclid(1_000) };
+        let record = self.router.route(plan.read(&insert.new), &origin);
+        self.building.push(record);
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: Commit) -> Result<(), EngineError> {
+        let transaction =
+            self.transaction.take().ok_or(EngineError::OutOfOrder("COMMIT outside a transaction"))?;
+        if commit.commit_lsn != transaction.final_lsn() || commit.end_lsn <= commit.commit_lsn {
+            return Err(EngineError::OutOfOrder("COMMIT of another transaction"));
+        }
+        // What an earlier run published whole moves nothing: the position is already past it.
+        if commit.end_lsn > self.start.resume_lsn {
+            self.building.commit(Position::at(commit.end_lsn));
+        }
+        Ok(())
+    }
+
+    fn relation(&mut self, relation: Relation) -> Result<(), EngineError> {
+        let is_outbox = relation.namespace == self.table.schema && relation.name == self.table.name;
+        let plan = if is_outbox { Some(self.columns.resolve(&relation)?) } else { None };
+        self.relations.insert(relation.oid, plan);
+        Ok(())
+    }
+
+    fn open_transaction(&mut self, frame: &'static str) -> Result<&mut Transaction, EngineError> {
+        self.transaction.as_mut().ok_or(EngineError::Outside(frame))
+    }
+
+    /// The batch to publish next: whole commits first, else a piece of a transaction that is too large to wait for,
+    /// else a position without events when it is due.
+    fn next_batch(&mut self, now: Now) -> Option<Batch> {
+        if self.building.committed_len() > 0 {
+            return self.building.take_committed();
+        }
+        if let Some(transaction) = &self.transaction
+            && self.building.bytes() >= self.settings.buffer_bytes_max
+        {
+            let complete = self.building.position().unwrap_or(self.durable).resume_lsn;
+            let resume_lsn = complete.max(self.durable.resume_lsn);
+            let position = Position { resume_lsn, partial: Some(transaction.partial()) };
+            return Some(self.building.take_all(position));
+        }
+        let wanted = std::mem::take(&mut self.position_wanted);
+        let position = self.idle_position()?;
+        let since = now.monotonic.saturating_duration_since(self.position_written_at);
+        let is_due = wanted || since >= self.settings.idle_position_interval;
+        is_due.then(|| Batch { records: Vec::new(), position, one_by_one: false })
+    }
+
+    /// A position that no event would carry to Kafka. Before the end of a half-published transaction there is none: the
+    /// record would forget how far that has come.
+    fn idle_position(&self) -> Option<Position> {
+        let position = self.building.position().filter(|_| self.building.len() == 0)?;
+        let is_news = position.resume_lsn > self.durable.resume_lsn;
+        let is_past_partial =
+            self.durable.partial.is_none_or(|partial| position.resume_lsn > partial.final_lsn);
+        (is_news && is_past_partial && self.transaction.is_none()).then_some(position)
+    }
+
+    fn due_status(&mut self, now: Now) -> Option<StandbyStatusUpdate> {
+        if !self.reply_owed && now.monotonic < self.status_due_at() {
+            return None;
+        }
+        let silence = now.monotonic.saturating_duration_since(self.heard_at);
+        let status =
+            StandbyStatusUpdate { reply: silence >= self.settings.silence_max / 2, ..self.status(now) };
+        assert!(status.flush <= self.durable.resume_lsn, "only what is durable is acknowledged");
+        self.reply_owed = false;
+        self.status_sent_at = Some(now.monotonic);
+        self.status_flush = status.flush;
+        Some(status)
+    }
+
+    fn status_due_at(&self) -> Instant {
+        let Some(sent_at) = self.status_sent_at else { return self.heard_at };
+        let moved = self.durable.resume_lsn > self.status_flush;
+        sent_at + if moved { self.settings.status_interval_min } else { self.settings.status_interval }
+    }
+
+    fn without_refused(&self, batch: &Batch, indexes: &[usize], message: &str) -> Result<Batch, EngineError> {
+        let mut again = Batch { one_by_one: true, ..batch.clone() };
+        // Sent together, one record's size is blamed on its neighbours: only a record sent alone is convicted.
+        if !batch.one_by_one {
+            return Ok(again);
+        }
+        for index in indexes {
+            let Some(record) = again.records.get_mut(*index) else { continue };
+            if self.router.is_dead_letter(record) {
+                return Err(EngineError::DeadLetterRefused(message.to_owned()));
+            }
+            *record = self.router.refuse(record, message);
+        }
+        Ok(again)
+    }
+}
+
+/// The batch that Kafka is to take, or is taking.
+#[derive(Debug)]
+struct InFlight {
+    batch: Arc<Batch>,
+    handed_over: bool,
+}
+
+impl InFlight {
+    fn new(batch: Batch) -> Self {
+        Self { batch: Arc::new(batch), handed_over: false }
+    }
+}
+
+/// Why the engine cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Bytes that are no message.
+    #[error("the replication stream cannot be read")]
+    Parse(#[from] ParseError),
+    /// Messages in an order that cannot be.
+    #[error("the replication stream is out of order: {0}")]
+    OutOfOrder(&'static str),
+    /// A row or message without its BEGIN.
+    #[error("the replication stream is out of order: {0} outside a transaction")]
+    Outside(&'static str),
+    /// The outbox table is not what the configuration says.
+    #[error(transparent)]
+    MissingColumn(#[from] MissingColumn),
+    /// The server says nothing, not even that it is alive.
+    #[error("the server has been silent for {} s", .0.as_secs())]
+    Silence(Duration),
+    /// Not even the reason can be published.
+    #[error("the broker refuses a dead letter: {0}; allow larger records on the dead-letter topic")]
+    DeadLetterRefused(String),
+}
+
+#[cfg(test)]
+mod tests;

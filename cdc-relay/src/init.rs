@@ -1,0 +1,155 @@
+//! First contact: `cdc-relay init` makes the topics, the birth record, the slot, and the first position, in that order.
+//!
+//! Interrupted anywhere, it goes on where it was: the birth record says that a slot without a position is ours. It
+//! never takes over a slot or a position that do not belong together.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use replication_protocol::Lsn;
+
+use crate::config::{Config, SourceConfig};
+use crate::position::{self, Identity, Position, PositionRecord, StreamOptions};
+use crate::record::Outcome;
+use crate::sink::kafka::{KafkaSink, SinkError};
+use crate::source::{Catalog, Lease, ReplicationConnection, SourceError};
+use crate::takeover;
+
+/// How long the making of a slot may wait for open transactions.
+const SLOT_LIMIT: Duration = Duration::from_secs(90);
+
+/// Why a source could not be made ready; one line that tells the mend.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// Postgres.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Kafka.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// Facts that do not fit, or a database that is not prepared.
+    #[error("{0}")]
+    Facts(String),
+}
+
+/// Makes every source ready to be streamed. Safe to repeat.
+///
+/// # Errors
+/// For the first source that cannot be made ready.
+pub async fn run(config: &Config) -> Result<(), InitError> {
+    for source in &config.sources {
+        takeover::topics(config, source).create_missing(&config.kafka).await?;
+        let lease = Lease::try_take(&source.connection, &source.name).await?;
+        let lease = lease.ok_or_else(|| facts(source, "a relay is running on it; there is nothing to do"))?;
+        check_database(lease.catalog(), source).await?;
+        make_ready(config, source, &lease).await?;
+    }
+    Ok(())
+}
+
+/// What must hold in the database, with the SQL that mends it.
+async fn check_database(catalog: &Catalog, source: &SourceConfig) -> Result<(), InitError> {
+    let level = catalog.wal_level().await?;
+    if level != "logical" {
+        let words = format!(
+            "wal_level is {level}, it must be logical: ALTER SYSTEM SET wal_level = 'logical'; then restart Postgres"
+        );
+        return Err(facts(source, &words));
+    }
+    let (schema, table) = (&source.table.schema, &source.table.name);
+    if catalog.table_columns(schema, table).await?.is_empty() {
+        return Err(facts(
+            source,
+            &format!("table {schema}.{table} does not exist: run the service's migrations first"),
+        ));
+    }
+    let publication = &source.publication;
+    match catalog.publication_coverage(publication, schema, table).await? {
+        Some(coverage) if coverage.table && coverage.inserts => Ok(()),
+        Some(_) => Err(facts(
+            source,
+            &format!(
+                "publication {publication} does not publish inserts into {schema}.{table}: ALTER PUBLICATION \
+                      {publication} ADD TABLE {schema}.{table}"
+            ),
+        )),
+        None => Err(facts(
+            source,
+            &format!(
+                "publication {publication} does not exist: CREATE PUBLICATION {publication} FOR TABLE \
+                      {schema}.{table} WITH (publish = 'insert', publish_via_partition_root = true)"
+            ),
+        )),
+    }
+}
+
+async fn make_ready(config: &Config, source: &SourceConfig, lease: &Lease) -> Result<(), InitError> {
+    let mut connection = ReplicationConnection::connect(&source.connection).await?;
+    let system = connection.identify_system().await?;
+    let identity = Identity { system_id: system.system_id, timeline: system.timeline };
+    let slot = lease.catalog().slot(&source.slot).await?;
+    let confirmed = slot.as_ref().map(|slot| slot.confirmed_flush_lsn.unwrap_or(Lsn::ZERO));
+    let (mut sink, record) = KafkaSink::open(&config.kafka, &source.name).await?;
+    let birth = takeover::ledger(source, identity.clone(), 0);
+    let resume_lsn = match (record, confirmed) {
+        (Some(record), Some(confirmed)) if record.position.is_some() => {
+            position::prove(Some(&record), &identity, &source.slot, confirmed, StreamOptions::default())
+                .map_err(|mismatch| facts(source, &mismatch.to_string()))?;
+            tracing::info!(source = source.name, slot = source.slot, "already initialised");
+            sink.close().await;
+            return Ok(());
+        }
+        (Some(PositionRecord { position: Some(position), .. }), None) => {
+            let words = format!(
+                "slot {} is gone, but Kafka holds the events up to {}: events after that would be lost by a new slot",
+                source.slot, position.resume_lsn
+            );
+            return Err(facts(source, &words));
+        }
+        (None, Some(confirmed)) => {
+            let words = format!(
+                "slot {} exists (confirmed {confirmed}) but Kafka holds no position of it: drop the slot if it is not in \
+                 use, SELECT pg_drop_replication_slot('{}')",
+                source.slot, source.slot
+            );
+            return Err(facts(source, &words));
+        }
+        // An earlier init was interrupted after it made the slot.
+        (Some(_), Some(confirmed)) => confirmed,
+        (_, None) => {
+            write(&mut sink, birth.clone()).await?;
+            count_earlier_rows(lease.catalog(), source).await;
+            connection.create_slot(&source.slot, SLOT_LIMIT).await?.consistent_point
+        }
+    };
+    write(&mut sink, PositionRecord { position: Some(Position::at(resume_lsn)), ..birth }).await?;
+    sink.close().await;
+    tracing::info!(source = source.name, slot = source.slot, position.lsn = %resume_lsn, "initialised");
+    Ok(())
+}
+
+async fn write(sink: &mut KafkaSink, record: PositionRecord) -> Result<(), InitError> {
+    sink.record(record);
+    match sink.outcome().await? {
+        Outcome::Committed => Ok(()),
+        Outcome::Refused { message, .. } => Err(InitError::Facts(message)),
+    }
+}
+
+/// Rows from before the slot will not be streamed: said once, here. Not an error, and not known for foreign tables.
+async fn count_earlier_rows(catalog: &Catalog, source: &SourceConfig) {
+    let (schema, table) = (&source.table.schema, &source.table.name);
+    if let Ok(rows) = catalog.rows_before(schema, table, "created_at", Timestamp::now()).await
+        && rows.count > 0
+    {
+        tracing::warn!(
+            source = source.name,
+            outbox.earlier_rows = rows.count,
+            "the outbox holds rows from before the slot: they are not streamed"
+        );
+    }
+}
+
+fn facts(source: &SourceConfig, words: &str) -> InitError {
+    InitError::Facts(format!("source {}: {words}", source.name))
+}

@@ -1,0 +1,75 @@
+//! The command line of `cdc-relay`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use cdc_relay::config::Config;
+use clap::{Parser, Subcommand};
+use tailrace_runtime::auth::Verifier;
+use tailrace_runtime::process::{self, Misconfigured};
+use tailrace_runtime::settings::{self, AuthSettings, GrpcSettings, ProcessSettings};
+use tailrace_runtime::{probe, process::Context};
+
+const NAME: &str = "cdc-relay";
+const DEFAULTS: &[(&str, &str)] = &[("listen", "127.0.0.1:5003"), ("ops_listen", "127.0.0.1:9103")];
+
+/// Publishes the events of outbox tables from Postgres' write-ahead log to Kafka, exactly once.
+#[derive(Parser)]
+#[command(name = NAME, version)]
+struct Cli {
+    /// The configuration file: Kafka, sources and routes, in TOML; `${NAME}` in a value stands for an environment variable.
+    #[arg(long, env = "TAILRACE_RELAY_CONFIG", value_name = "FILE", default_value = "relay.toml")]
+    config: PathBuf,
+
+    /// Checks every setting and the configuration file, asks nobody, and ends.
+    #[arg(long)]
+    check_config: bool,
+
+    #[command(flatten)]
+    process: ProcessSettings,
+    #[command(flatten)]
+    grpc: GrpcSettings,
+    #[command(flatten)]
+    auth: AuthSettings,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Publishes until told to stop; the default.
+    Run,
+    /// Makes topics, slots and first positions where they are missing. Before the services' first write; safe to repeat.
+    Init,
+    /// Asks the running relay's ops port whether it is ready; exit code 0 if it is.
+    Probe,
+}
+
+fn main() -> ExitCode {
+    let cli: Cli = settings::parse(DEFAULTS);
+    if let Some(Command::Probe) = cli.command {
+        return process::exit_code(NAME, probe::ready(cli.process.ops_listen).map_err(Into::into));
+    }
+    let config = Config::load(&cli.config, variable)
+        .unwrap_or_else(|error| settings::refuse::<Cli>(&Misconfigured::new(error.to_string())));
+    let verifier = Verifier::connect(&cli.auth).unwrap_or_else(|problem| settings::refuse::<Cli>(&problem));
+    if cli.check_config {
+        return process::configuration_ok();
+    }
+    match cli.command {
+        Some(Command::Init) => process::command(NAME, &cli.process, async move {
+            cdc_relay::init::run(&config).await?;
+            Ok(())
+        }),
+        _ => process::main(NAME, &cli.process, |context: Context| async move {
+            let listener = process::listen("TAILRACE_LISTEN", cli.grpc.listen).await?;
+            cdc_relay::run(config, &cli.grpc, verifier, listener, context).await
+        }),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the file names its own variables, so clap cannot read them")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,0 +1,87 @@
+//! What the relay hands to Kafka: records, and batches of them with the position they carry the topics to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::position::Position;
+
+/// One Kafka record. Cheap to clone: the bytes are shared with the frame they came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The topic; the partition follows from the key.
+    pub topic: Arc<str>,
+    /// The aggregate id.
+    pub key: Bytes,
+    /// The payload, byte for byte; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// The headers, in the order they are written.
+    pub headers: Vec<Header>,
+    /// When the relay decoded the event, in milliseconds since 1970 (the record's CreateTime).
+    pub decoded_at_ms: i64,
+    /// When the event's transaction was committed, in microseconds since 1970.
+    pub committed_at_us: i64,
+}
+
+impl Record {
+    /// What one record costs the broker beside the bytes of its own: an upper bound of Kafka's framing.
+    const FRAMING_BYTES: usize = 96;
+    /// What one header costs beside its bytes: two lengths.
+    const HEADER_FRAMING_BYTES: usize = 10;
+
+    /// The size of the record on the wire, in bytes, rounded up.
+    pub fn wire_size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(Header::wire_size).sum();
+        Self::FRAMING_BYTES + self.key.len() + self.value.as_ref().map_or(0, Bytes::len) + headers
+    }
+
+    /// What the record costs in memory while it waits, in bytes.
+    pub fn memory_size(&self) -> usize {
+        self.wire_size() + size_of::<Self>() + self.headers.len() * size_of::<Header>()
+    }
+
+    /// The value of the first header of this name.
+    pub fn header(&self, name: &str) -> Option<&Bytes> {
+        self.headers.iter().find(|header| &*header.name == name).map(|header| &header.value)
+    }
+}
+
+/// A header of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The name: one of [`crate::router::header`], or one the outbox row brought.
+    pub name: std::borrow::Cow<'static, str>,
+    /// The value.
+    pub value: Bytes,
+}
+
+impl Header {
+    fn wire_size(&self) -> usize {
+        Record::HEADER_FRAMING_BYTES + self.name.len() + self.value.len()
+    }
+}
+
+/// One Kafka transaction: records in commit order, and the position that is true once they are in Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The records; empty when only the position moves.
+    pub records: Vec<Record>,
+    /// The position that the transaction carries along.
+    pub position: Position,
+    /// Send every record in a request of its own, so that a refusal names the one it means.
+    pub one_by_one: bool,
+}
+
+/// How the transaction of a batch ended. Anything else is unknown, and the source starts again from its position.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Records and position are in Kafka.
+    Committed,
+    /// The transaction was aborted because the broker refuses these records for what they are (too large).
+    Refused {
+        /// Indexes into the batch's records.
+        indexes: Vec<usize>,
+        /// The broker's words.
+        message: String,
+    },
+}

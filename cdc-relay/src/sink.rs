@@ -1,0 +1,3 @@
+//! Where batches go. Only Kafka so far.
+
+pub mod kafka;

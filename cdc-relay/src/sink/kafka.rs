@@ -1,0 +1,139 @@
+//! Kafka: one transaction per batch, records and position together.
+//!
+//! ```text
+//!   relay loop (async)                 thread of the source (blocking)
+//!     open ───────────────────────────▶ init_transactions of both ids, read the position
+//!     publish(batch, position) ───────▶ begin · records · position · flush · commit
+//!     outcome() ◀───────────────────── Committed | Refused | SinkError
+//! ```
+//!
+//! librdkafka's calls block, and `commit_transaction` can for seconds: a source's calls run on one thread of its own, so
+//! the loop that answers Postgres never waits. Two transactional ids take turns, because a coordinator that is still
+//! writing the markers of one refuses its next transaction for 20 ms; the second begins only after the first's commit
+//! returned, both carry the position, both are initialised before it is read.
+//!
+//! This folder is the only one that names rdkafka.
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use tokio::sync::{mpsc as async_mpsc, oneshot};
+
+use crate::config::KafkaConfig;
+use crate::position::PositionRecord;
+use crate::record::{Batch, Outcome};
+
+mod client;
+mod error;
+mod position_reader;
+mod producer;
+mod topics;
+
+pub use error::SinkError;
+pub use topics::{Topics, position_topic};
+
+use producer::Producers;
+
+/// The topics of one source, open for writing. Dropping it ends its thread after the call under way.
+#[derive(Debug)]
+pub struct KafkaSink {
+    jobs: mpsc::Sender<Job>,
+    outcomes: async_mpsc::UnboundedReceiver<Result<Outcome, SinkError>>,
+    ended: oneshot::Receiver<()>,
+}
+
+struct Job {
+    batch: Option<Arc<Batch>>,
+    position: PositionRecord,
+}
+
+impl KafkaSink {
+    /// Fences every earlier producer of the source and settles what they left open, then reads the position.
+    ///
+    /// The caller must hold the source's lease: this stops whoever published before.
+    ///
+    /// # Errors
+    /// If Kafka cannot be reached or refuses.
+    pub async fn open(
+        config: &KafkaConfig,
+        source: &str,
+    ) -> Result<(Self, Option<PositionRecord>), SinkError> {
+        let (jobs, inbox) = mpsc::channel();
+        let (outbox, outcomes) = async_mpsc::unbounded_channel();
+        let (opened, is_open) = oneshot::channel();
+        let (on_end, ended) = oneshot::channel();
+        let (config, name) = (config.clone(), source.to_owned());
+        thread::Builder::new()
+            .name(format!("kafka-{source}"))
+            .spawn(move || {
+                serve(&config, &name, opened, &inbox, &outbox);
+                let _ = on_end.send(());
+            })
+            .map_err(SinkError::thread)?;
+        let position = is_open.await.map_err(|_| SinkError::ended())??;
+        Ok((Self { jobs, outcomes, ended }, position))
+    }
+
+    /// Hands over a batch; its outcome follows.
+    pub fn publish(&self, batch: Arc<Batch>, position: PositionRecord) {
+        // A thread that has ended says so in `outcome`.
+        let _ = self.jobs.send(Job { batch: Some(batch), position });
+    }
+
+    /// Writes a position alone; its outcome follows.
+    pub fn record(&self, position: PositionRecord) {
+        let _ = self.jobs.send(Job { batch: None, position });
+    }
+
+    /// Waits for the outcome of the batch handed over. Cancel-safe.
+    ///
+    /// # Errors
+    /// If the outcome is unknown, or another relay has taken the source: the sink must be closed and opened anew.
+    pub async fn outcome(&mut self) -> Result<Outcome, SinkError> {
+        self.outcomes.recv().await.unwrap_or_else(|| Err(SinkError::ended()))
+    }
+
+    /// Waits until the thread's last call has returned: after that, nothing of this sink reaches Kafka.
+    pub async fn close(self) {
+        drop(self.jobs);
+        let _ = self.ended.await;
+    }
+}
+
+/// The last committed position of a source. Blocks, and stops nobody: whoever publishes now may write a later one.
+///
+/// # Errors
+/// If Kafka does not answer or the topic cannot be read.
+pub fn last_position(config: &KafkaConfig, source: &str) -> Result<Option<PositionRecord>, SinkError> {
+    position_reader::last(config, source)
+}
+
+fn serve(
+    config: &KafkaConfig,
+    source: &str,
+    opened: oneshot::Sender<Result<Option<PositionRecord>, SinkError>>,
+    inbox: &mpsc::Receiver<Job>,
+    outbox: &async_mpsc::UnboundedSender<Result<Outcome, SinkError>>,
+) {
+    let mut producers = match Producers::open(config, source) {
+        Ok(producers) => producers,
+        Err(error) => {
+            let _ = opened.send(Err(error));
+            return;
+        }
+    };
+    let position = position_reader::last(config, source);
+    let is_usable = position.is_ok();
+    if opened.send(position).is_err() || !is_usable {
+        return;
+    }
+    for job in inbox {
+        let records = job.batch.as_deref().map_or(&[][..], |batch| &batch.records);
+        let one_by_one = job.batch.as_deref().is_some_and(|batch| batch.one_by_one);
+        let outcome = producers.publish(records, one_by_one, &job.position);
+        let is_over = outcome.is_err();
+        if outbox.send(outcome).is_err() || is_over {
+            return;
+        }
+    }
+}

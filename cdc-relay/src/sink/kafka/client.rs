@@ -1,0 +1,99 @@
+//! What every client of Kafka is configured with, and how librdkafka's own words reach the log.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::SinkError;
+use crate::config::KafkaConfig;
+
+/// How long a question to the cluster may take.
+pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The settings all clients share: the cluster, the operator's own properties, who we are.
+pub(super) fn config(kafka: &KafkaConfig, source: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &kafka.bootstrap_servers);
+    config.set("client.id", format!("tailrace-relay/{source}"));
+    config.set("socket.nagle.disable", "true");
+    config.set("reconnect.backoff.ms", "50");
+    config.set("reconnect.backoff.max.ms", "2000");
+    for (name, value) in &kafka.properties {
+        config.set(name, value);
+    }
+    config
+}
+
+/// A consumer for questions and for reading the position; it joins no group and commits nothing.
+pub(super) fn consumer(
+    kafka: &KafkaConfig,
+    source: &str,
+    isolation_level: &str,
+) -> Result<BaseConsumer<QuietContext>, SinkError> {
+    let mut config = config(kafka, source);
+    config
+        .set("group.id", format!("tailrace-relay-{source}"))
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", isolation_level)
+        .set("fetch.wait.max.ms", "10")
+        .set("allow.auto.create.topics", "false");
+    BaseConsumer::from_config_and_context(&config, QuietContext::default())
+        .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))
+}
+
+/// Keeps what librdkafka says of its connections: counted, remembered for error messages, logged at debug level (the
+/// relay itself says once what it waits for).
+#[derive(Debug, Default)]
+pub(super) struct QuietContext {
+    disconnects: AtomicU32,
+    last_error: Mutex<Option<String>>,
+}
+
+impl QuietContext {
+    /// How many connections were lost or refused since the last call.
+    pub(super) fn take_disconnects(&self) -> u32 {
+        self.disconnects.swap(0, Ordering::Relaxed)
+    }
+
+    /// The last thing that went wrong with a connection.
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.last_error.lock().ok().and_then(|last| last.clone())
+    }
+
+    pub(super) fn note(&self, error: &KafkaError, reason: &str) {
+        tracing::debug!(kafka.error = %error, kafka.reason = reason, "kafka client error");
+        let is_disconnect = matches!(
+            error.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::OperationTimedOut
+                    | RDKafkaErrorCode::Resolve
+            )
+        );
+        if is_disconnect {
+            self.disconnects.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Ok(mut last) = self.last_error.lock() {
+            *last = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ClientContext for QuietContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.note(&error, reason);
+    }
+
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(kafka.facility = facility, "{message}");
+    }
+}
+
+impl ConsumerContext for QuietContext {}

@@ -1,0 +1,232 @@
+//! The two transactional producers of a source, and one transaction through them.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+
+use super::SinkError;
+use super::client::{self, QuietContext};
+use super::topics::position_topic;
+use crate::config::KafkaConfig;
+use crate::position::PositionRecord;
+use crate::record::{Outcome, Record};
+
+/// How long `init_transactions` may take: the coordinator first ends what the producer before us left open.
+const INIT_DEADLINE: Duration = Duration::from_secs(15);
+/// How long one step of a transaction may take; after that its outcome is unknown. librdkafka itself would retry inside
+/// the call without end.
+const STEP_DEADLINE: Duration = Duration::from_secs(10);
+/// After this the coordinator aborts a transaction whose producer is gone.
+const TRANSACTION_TIMEOUT_MS: &str = "10000";
+/// The index of the position record among the deliveries of a transaction.
+const POSITION_INDEX: usize = usize::MAX;
+
+/// Two producers that take turns.
+pub(super) struct Producers {
+    turns: [BaseProducer<Deliveries>; 2],
+    turn: usize,
+    source: String,
+    position_topic: String,
+}
+
+impl Producers {
+    /// Makes and initialises both, even if only one were to be used: that fences every producer before us and settles
+    /// the transactions they left open.
+    pub(super) fn open(config: &KafkaConfig, source: &str) -> Result<Self, SinkError> {
+        let turns = [producer(config, source, "a")?, producer(config, source, "b")?];
+        for producer in &turns {
+            producer.init_transactions(INIT_DEADLINE).map_err(|error| {
+                let cause = producer.context().connection.last_error();
+                cause.map_or_else(
+                    || SinkError::new("cannot initialise transactions", &error),
+                    |cause| SinkError::unavailable(format!("cannot initialise transactions: {cause}")),
+                )
+            })?;
+        }
+        Ok(Self { turns, turn: 0, source: source.to_owned(), position_topic: position_topic(source) })
+    }
+
+    /// Publishes records and position in one transaction.
+    pub(super) fn publish(
+        &mut self,
+        records: &[Record],
+        one_by_one: bool,
+        position: &PositionRecord,
+    ) -> Result<Outcome, SinkError> {
+        self.turn = 1 - self.turn;
+        let producer = &self.turns[self.turn];
+        producer.begin_transaction().map_err(|error| SinkError::new("cannot begin a transaction", &error))?;
+        for (index, record) in records.iter().enumerate() {
+            send(producer, index, record)?;
+            if one_by_one {
+                flush(producer)?;
+            }
+        }
+        self.send_position(producer, position)?;
+        flush(producer)?;
+        match producer.context().take_verdict() {
+            Verdict::Delivered => commit(producer).map(|()| Outcome::Committed),
+            Verdict::Refused { indexes, message } => {
+                abort(producer)?;
+                Ok(Outcome::Refused { indexes, message })
+            }
+            Verdict::Failed(error) => Err(SinkError::new("a record was not delivered", &error)),
+        }
+    }
+
+    fn send_position(
+        &self,
+        producer: &BaseProducer<Deliveries>,
+        position: &PositionRecord,
+    ) -> Result<(), SinkError> {
+        let value = serde_json::to_vec(position).expect("a position record is representable as JSON");
+        let record = BaseRecord::with_opaque_to(&self.position_topic, POSITION_INDEX)
+            .key(&self.source)
+            .payload(&value)
+            .partition(0);
+        producer.send(record).map_err(|(error, _)| SinkError::new("cannot send the position", &error))
+    }
+}
+
+fn producer(kafka: &KafkaConfig, source: &str, turn: &str) -> Result<BaseProducer<Deliveries>, SinkError> {
+    let mut config = client::config(kafka, source);
+    config
+        .set("transactional.id", format!("tailrace-{source}-{turn}"))
+        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
+        .set("partitioner", "murmur2_random")
+        .set("acks", "all")
+        .set("linger.ms", "5")
+        .set("message.max.bytes", kafka.request_bytes_max().to_string())
+        .set("batch.size", kafka.request_bytes_max().to_string())
+        .set("queue.buffering.max.messages", "0")
+        .set("queue.buffering.max.kbytes", "2097151");
+    BaseProducer::from_config_and_context(&config, Deliveries::default())
+        .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))
+}
+
+fn send(producer: &BaseProducer<Deliveries>, index: usize, record: &Record) -> Result<(), SinkError> {
+    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+    for header in &record.headers {
+        headers = headers.insert(KafkaHeader { key: &header.name, value: Some(&*header.value) });
+    }
+    let message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, index)
+        .key(&record.key)
+        .timestamp(record.decoded_at_ms)
+        .headers(headers);
+    let message = match &record.value {
+        Some(value) => message.payload(value),
+        None => message,
+    };
+    match producer.send(message) {
+        Ok(()) => Ok(()),
+        // The client itself refuses it; the broker never sees it.
+        Err((error, _)) if is_refusal(&error) => {
+            producer.context().note_failure(index, error);
+            Ok(())
+        }
+        Err((error, _)) => Err(SinkError::new("cannot send a record", &error)),
+    }
+}
+
+fn flush(producer: &BaseProducer<Deliveries>) -> Result<(), SinkError> {
+    producer.flush(STEP_DEADLINE).map_err(|error| {
+        let cause = producer.context().connection.last_error();
+        let cause = cause.unwrap_or_else(|| error.to_string());
+        SinkError::unavailable(format!(
+            "Kafka did not take the records within {} s: {cause}",
+            STEP_DEADLINE.as_secs()
+        ))
+    })
+}
+
+/// Commits. The outcome counts as known only if no connection was lost while the request was out: a delayed EndTxn might
+/// otherwise end a later transaction of the same id.
+fn commit(producer: &BaseProducer<Deliveries>) -> Result<(), SinkError> {
+    producer.context().connection.take_disconnects();
+    let begun = Instant::now();
+    let result = producer.commit_transaction(STEP_DEADLINE);
+    producer.poll(Duration::ZERO);
+    metrics::histogram!("tailrace_relay_kafka_txn_seconds").record(begun.elapsed());
+    result.map_err(|error| SinkError::new("cannot commit the transaction", &error))?;
+    match producer.context().connection.take_disconnects() {
+        0 => Ok(()),
+        _ => Err(SinkError::unavailable(
+            "a connection to Kafka was lost while a transaction was being committed",
+        )),
+    }
+}
+
+fn abort(producer: &BaseProducer<Deliveries>) -> Result<(), SinkError> {
+    producer
+        .abort_transaction(STEP_DEADLINE)
+        .map_err(|error| SinkError::new("cannot abort the transaction", &error))
+}
+
+fn is_refusal(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize)
+    )
+}
+
+/// What became of the records of the transaction under way.
+#[derive(Debug, Default)]
+struct Deliveries {
+    connection: QuietContext,
+    failures: Mutex<Vec<(usize, KafkaError)>>,
+}
+
+enum Verdict {
+    Delivered,
+    Refused { indexes: Vec<usize>, message: String },
+    Failed(KafkaError),
+}
+
+impl Deliveries {
+    fn note_failure(&self, index: usize, error: KafkaError) {
+        if let Ok(mut failures) = self.failures.lock() {
+            failures.push((index, error));
+        }
+    }
+
+    /// Refused only if nothing but refusals went wrong; records behind a refused one are purged with the transaction.
+    fn take_verdict(&self) -> Verdict {
+        let failures =
+            self.failures.lock().map(|mut failures| std::mem::take(&mut *failures)).unwrap_or_default();
+        let refused: Vec<usize> =
+            failures.iter().filter(|(_, error)| is_refusal(error)).map(|(index, _)| *index).collect();
+        match failures.into_iter().next() {
+            None => Verdict::Delivered,
+            Some((_, error)) if refused.is_empty() || refused.contains(&POSITION_INDEX) => {
+                Verdict::Failed(error)
+            }
+            Some((_, error)) => Verdict::Refused { indexes: refused, message: error.to_string() },
+        }
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.connection.note(&error, reason);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.connection.log(level, facility, message);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+        if let Err((error, message)) = result {
+            tracing::debug!(kafka.topic = message.topic(), kafka.error = %error, "a record was not delivered");
+            self.note_failure(index, error.clone());
+        }
+    }
+}

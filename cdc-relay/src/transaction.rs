@@ -1,0 +1,70 @@
+//! The open transaction of the stream: which frame is which event, and which of them are already in Kafka.
+//!
+//! ```text
+//!   BEGIN final_lsn ── insert 0 ── insert 1 ── … ── COMMIT end_lsn
+//!         └ identity of an event: (final_lsn, ordinal); end_lsn is not known until the end
+//! ```
+
+use std::fmt;
+
+use replication_protocol::Lsn;
+
+use crate::position::{Covered, Partial, Position};
+
+/// A transaction between BEGIN and COMMIT.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    final_lsn: Lsn,
+    committed_at_us: i64,
+    next_ordinal: u64,
+    covered: Covered,
+}
+
+impl Transaction {
+    /// Opens the transaction that BEGIN announces; `durable` decides what of it is already in Kafka.
+    pub(crate) fn begin(final_lsn: Lsn, committed_at_us: i64, durable: &Position) -> Self {
+        Self { final_lsn, committed_at_us, next_ordinal: 0, covered: durable.covered(final_lsn) }
+    }
+
+    /// Counts a frame. Every insert and every message counts, before anything is filtered, so that a changed route or
+    /// table shifts no identity. `None` if the frame is already in Kafka.
+    pub(crate) fn count(&mut self) -> Option<EventPosition> {
+        let ordinal = self.next_ordinal;
+        self.next_ordinal += 1;
+        let covered = match self.covered {
+            Covered::Whole => true,
+            Covered::Frames(frames) => ordinal < frames,
+        };
+        (!covered).then_some(EventPosition { final_lsn: self.final_lsn, ordinal })
+    }
+
+    /// When the transaction was committed, in microseconds since 1970.
+    pub(crate) fn committed_at_us(&self) -> i64 {
+        self.committed_at_us
+    }
+
+    /// The commit's place in the log.
+    pub(crate) fn final_lsn(&self) -> Lsn {
+        self.final_lsn
+    }
+
+    /// How far the transaction has come, for a batch that ends inside it.
+    pub(crate) fn partial(&self) -> Partial {
+        Partial { final_lsn: self.final_lsn, next_ordinal: self.next_ordinal }
+    }
+}
+
+/// The identity of an event, and its order: `final_lsn/ordinal`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventPosition {
+    /// BEGIN's `final_lsn`.
+    pub final_lsn: Lsn,
+    /// The frame's number in its transaction.
+    pub ordinal: u64,
+}
+
+impl fmt::Display for EventPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.final_lsn, self.ordinal)
+    }
+}

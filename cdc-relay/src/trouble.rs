@@ -1,0 +1,50 @@
+//! Why a source is not streaming, sorted by what happens next.
+
+use std::error::Error as _;
+
+use crate::engine::EngineError;
+use crate::sink::kafka::SinkError;
+use crate::source::{SourceError, SourceErrorKind};
+
+/// Why a source is not streaming. The text is one line that tells the mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Another relay holds it: wait for its end.
+    Standby,
+    /// Something is away or refuses; it may come back any moment.
+    Passing(String),
+    /// Going on could lose or repeat events: an operator decides. Looked at again now and then.
+    Halted(String),
+}
+
+impl From<SourceError> for Trouble {
+    fn from(error: SourceError) -> Self {
+        let text = error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+        match error.kind() {
+            SourceErrorKind::Retry | SourceErrorKind::SlotBusy { .. } | SourceErrorKind::Denied => {
+                Self::Passing(text)
+            }
+            SourceErrorKind::Halt => Self::Halted(text),
+        }
+    }
+}
+
+impl From<SinkError> for Trouble {
+    fn from(error: SinkError) -> Self {
+        if error.is_fenced() { Self::Standby } else { Self::Passing(error.to_string()) }
+    }
+}
+
+impl From<EngineError> for Trouble {
+    fn from(error: EngineError) -> Self {
+        let text = error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+        match error {
+            EngineError::Silence(_) => Self::Passing(text),
+            EngineError::Parse(_)
+            | EngineError::OutOfOrder(_)
+            | EngineError::Outside(_)
+            | EngineError::MissingColumn(_)
+            | EngineError::DeadLetterRefused(_) => Self::Halted(text),
+        }
+    }
+}
