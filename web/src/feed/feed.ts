@@ -1,0 +1,110 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Tailrace, WatchResponse, WatchState } from "@tailrace/sdk";
+import { Watch } from "@tailrace/sdk";
+import { type Readable, Value } from "../value";
+import { Batches, type Schedule } from "./batches";
+import { Lane } from "./lane";
+import { eventRow, gapRow, type Row } from "./row";
+
+export const USERS_TOPIC = "users.created";
+export const ORDERS_TOPIC = "orders.created";
+export const DEAD_LETTER_TOPIC = "dead-letter";
+
+/** How many events of each topic the page begins with. */
+const START_NEWEST = 100;
+
+export interface FeedOptions {
+  readonly events: Tailrace["events"];
+  readonly operator: boolean;
+  /** The server takes the token no longer. */
+  readonly onSignedOut: () => void;
+  readonly schedule?: Schedule;
+  readonly now?: () => number;
+}
+
+/**
+ * Everything that one person watches: one stream, one lane for each topic. The only part of the page that opens the
+ * stream; how the stream lives through broken connections is the SDK's.
+ */
+export class Feed {
+  readonly lanes: ReadonlyMap<string, Lane>;
+  readonly #options: FeedOptions;
+  readonly #watch: Watch;
+  readonly #state = new Value<WatchState>({ name: "idle" });
+  readonly #batches: Batches<{ topic: string; row: Row }>;
+  readonly #end = new AbortController();
+  #reading = false;
+
+  constructor(options: FeedOptions) {
+    const topics = [USERS_TOPIC, ORDERS_TOPIC, ...(options.operator ? [DEAD_LETTER_TOPIC] : [])];
+    this.#options = options;
+    this.lanes = new Map(topics.map((topic) => [topic, new Lane(topic)]));
+    this.#batches = new Batches((batch) => this.#deliver(batch), options.schedule);
+    this.#watch = new Watch(options.events, {
+      topics,
+      start: { case: "newest", value: START_NEWEST },
+      signal: this.#end.signal,
+      onState: (state) => this.#state.set(state),
+    });
+  }
+
+  get state(): Readable<WatchState> {
+    return this.#state;
+  }
+
+  lane(topic: string): Lane | undefined {
+    return this.lanes.get(topic);
+  }
+
+  /** Reads the stream until it is closed; after a failure it goes on behind the last event. */
+  async open(): Promise<void> {
+    if (this.#reading) {
+      return;
+    }
+    this.#reading = true;
+    try {
+      for await (const response of this.#watch) {
+        this.#take(response);
+      }
+    } catch (error) {
+      if (ConnectError.from(error).code === Code.Unauthenticated) {
+        this.#options.onSignedOut();
+      }
+    } finally {
+      this.#reading = false;
+    }
+  }
+
+  reconnectNow(): void {
+    if (this.#state.current.name === "failed") {
+      void this.open();
+    } else {
+      this.#watch.reconnectNow();
+    }
+  }
+
+  close(): void {
+    this.#end.abort();
+  }
+
+  #take({ message }: WatchResponse): void {
+    if (message.case === "event") {
+      const { now = clock } = this.#options;
+      const live = this.#state.current.name === "live";
+      this.#batches.add({ topic: message.value.topic, row: eventRow(message.value, now(), live) });
+    } else if (message.case === "gap") {
+      this.#batches.add({ topic: message.value.topic, row: gapRow(message.value) });
+    }
+  }
+
+  #deliver(batch: readonly { topic: string; row: Row }[]): void {
+    for (const [topic, lane] of this.lanes) {
+      lane.append(batch.filter((item) => item.topic === topic).map(({ row }) => row));
+    }
+  }
+}
+
+/** `Date.now()` with a fraction. */
+function clock(): number {
+  return performance.timeOrigin + performance.now();
+}

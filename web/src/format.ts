@@ -1,0 +1,19 @@
+/** A size in bytes for a narrow column. */
+export function bytes(size: number): string {
+  if (size < 1_000) {
+    return `${size} B`;
+  }
+  return size < 1_000_000 ? `${(size / 1_000).toFixed(1)} kB` : `${(size / 1_000_000).toFixed(1)} MB`;
+}
+
+const GROUPED = new Intl.NumberFormat("en", { useGrouping: true });
+
+/** A whole number with thin spaces between its thousands, as exact as it came. */
+export function count(value: number | bigint): string {
+  return GROUPED.format(value).replaceAll(",", "\u2009");
+}
+
+/** A resource name short enough for a row: the collection and the first eight characters of the id. */
+export function shortName(name: string): string {
+  return name.replace(/^([a-z]+\/[0-9a-f]{8})[0-9a-f-]{20,}$/, "$1…");
+}
