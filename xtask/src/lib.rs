@@ -4,6 +4,9 @@
 //! It runs on Linux. It does not know what the processes do: it starts them as anybody would, through their
 //! command line, and talks to them over their public interfaces.
 
+pub mod artefacts;
 pub mod native;
+pub mod progress;
 pub mod settings;
+pub mod stack;
 pub mod workspace;

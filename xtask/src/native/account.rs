@@ -75,6 +75,22 @@ impl Account {
         above.into_iter().find(|folder| !reaches(folder)).map(Path::to_owned)
     }
 
+    /// `path`, or a place for the same under `/var/lib/tailrace` when the account cannot reach it: the home of root is
+    /// closed to everybody else.
+    ///
+    /// # Errors
+    ///
+    /// When the folder above `path` cannot be made.
+    pub fn within_reach(&self, path: &Path) -> Result<PathBuf> {
+        let above = path.parent().unwrap_or(path);
+        std::fs::create_dir_all(above).with_context(|| format!("cannot make {}", above.display()))?;
+        if self.barrier(above).is_none() {
+            return Ok(path.to_owned());
+        }
+        let name = path.display().to_string().trim_start_matches('/').replace('/', "-");
+        Ok(Path::new("/var/lib/tailrace").join(name))
+    }
+
     fn parse(accounts: &str, name: &str) -> Option<Self> {
         let line = accounts.lines().find(|line| line.split(':').next() == Some(name))?;
         let mut fields = line.split(':').skip(2).map(str::parse);

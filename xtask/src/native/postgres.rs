@@ -30,6 +30,8 @@ pub struct PostgresOptions {
     pub port: Port,
     /// Switches `fsync` off: quicker, and safe against `kill -9` but not against a power cut.
     pub without_fsync: bool,
+    /// The file it logs to; `None` is its folder with `.log` appended.
+    pub log: Option<PathBuf>,
     /// More lines for the configuration, which win over ours.
     pub settings: Vec<(String, String)>,
 }
@@ -48,18 +50,16 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes the cluster `dir` unless it exists, and starts its server. The log is `dir` with `.log` appended.
+    /// Makes the cluster `dir` unless it exists, and starts its server.
     ///
     /// # Errors
     ///
     /// When there are no binaries, the port is taken, or the server does not come up; with its last log line.
     pub fn start(dir: &Path, options: PostgresOptions) -> Result<Self> {
         let data = std::path::absolute(dir).context("cannot resolve the folder of Postgres")?;
-        let mut log = data.clone().into_os_string();
-        log.push(".log");
         let postgres = Self {
             binaries: binaries()?,
-            log: log.into(),
+            log: options.log.clone().unwrap_or_else(|| beside(&data, ".log")),
             account: Account::for_postgres()?,
             port: options.port.lease()?,
             password: Settings::get().value("POSTGRES_PASSWORD")?,
@@ -85,6 +85,13 @@ impl Postgres {
     /// The file it logs to.
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// If it has ended by itself: one line about that.
+    pub fn death(&self) -> Option<String> {
+        let running = self.running();
+        let child = running.as_ref()?;
+        Some(format!("Postgres ended ({}): {}", child.ended()?, child.last_line()))
     }
 
     /// Whether it runs.
@@ -147,7 +154,7 @@ impl Postgres {
             None => std::fs::create_dir_all(&self.data)
                 .with_context(|| format!("cannot make {}", self.data.display()))?,
         }
-        let password_file = self.data.with_extension("password");
+        let password_file = beside(&self.data, ".password");
         write(&password_file, &self.password)?;
         let mut initdb = self
             .child_of("initdb")
@@ -285,6 +292,13 @@ fn major_version(folder: &Path) -> Option<u32> {
 fn children_of(pid: u32) -> Vec<u32> {
     let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     list.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+/// The path with something appended to its name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(suffix);
+    name.into()
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
