@@ -5,15 +5,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// The W3C trace context that a row carries on to the relay.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Trace {
-    /// `traceparent`.
-    pub traceparent: Option<String>,
-    /// `tracestate`.
-    pub tracestate: Option<String>,
-}
-
 /// Something that happened to an aggregate.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -62,13 +53,12 @@ impl Event {
         self
     }
 
-    /// Hands the trace of the call that caused the event on.
-    pub fn traced(mut self, trace: &Trace) -> Result<Self, EventError> {
-        let headers: BTreeMap<&str, &str> =
-            [("traceparent", trace.traceparent.as_deref()), ("tracestate", trace.tracestate.as_deref())]
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, value?)))
-                .collect();
+    /// Hands on where in a trace the event was caused, as W3C headers.
+    pub fn traced(mut self, traceparent: Option<&str>, tracestate: Option<&str>) -> Result<Self, EventError> {
+        let headers: BTreeMap<&str, &str> = [("traceparent", traceparent), ("tracestate", tracestate)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
         self.headers = serde_json::to_string(&headers)?;
         Ok(self)
     }

@@ -21,7 +21,7 @@ mod request;
 mod schema;
 mod write;
 
-pub use event::{Event, EventError, Trace};
+pub use event::{Event, EventError};
 pub use request::{Remembered, Request, remembered};
 pub use schema::{MigrateError, PARTITION_DAYS_AHEAD, REQUEST_RETENTION_HOURS, migrate, migrated, upkeep};
 pub use write::{Write, WriteError, append};

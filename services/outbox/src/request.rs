@@ -1,17 +1,23 @@
 //! Requests that are carried out at most once (AIP-155): the id is written with the effect, so a retry finds it.
 
+use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Client, Error, types::Type};
 use uuid::Uuid;
 
 /// A request with an id of its caller's choice.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Who asked, `users/{user}`; empty when anyone may. Ids of different callers do not meet.
-    pub caller: String,
-    /// The id.
-    pub id: Uuid,
-    /// A digest of what was asked, without secrets: digests of passwords are as good as passwords.
-    pub fingerprint: [u8; 32],
+    pub(crate) caller: String,
+    pub(crate) id: Uuid,
+    pub(crate) fingerprint: [u8; 32],
+}
+
+impl Request {
+    /// `caller` asked (`users/{user}`; empty when anyone may; ids of different callers do not meet) under the id `id` for
+    /// what the bytes of `asked` say. Leave secrets out of them: a fast digest of a password is as good as the password.
+    pub fn new(caller: impl Into<String>, id: Uuid, asked: &[u8]) -> Self {
+        Self { caller: caller.into(), id, fingerprint: Sha256::digest(asked).into() }
+    }
 }
 
 /// What is known about a request's id.

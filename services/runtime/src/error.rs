@@ -3,12 +3,13 @@
 //!
 //! What went wrong inside never enters a [`Problem`]: it is logged where it is handled.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, error::Error, fmt};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
+use tracing::{error, warn};
 
-use crate::request;
+use crate::{postgres, request};
 
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "tailrace";
@@ -52,6 +53,16 @@ impl Problem {
             .metadata("part", what)
     }
 
+    /// A failure inside, logged here with its causes. The caller learns whether a retry may help, and nothing else.
+    pub fn inside(failure: &(dyn Error + Send + Sync + 'static)) -> Self {
+        if postgres::is_absence(failure) {
+            warn!(error = postgres::chain(failure), "a call found the database absent");
+            return Self::unavailable("database");
+        }
+        error!(error = postgres::chain(failure), "a call failed");
+        Self::internal()
+    }
+
     /// Adds a dynamic part of the message for programs.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
@@ -75,6 +86,35 @@ impl Problem {
             details.set_request_info(id, "");
         }
         Status::with_error_details(self.code, self.message, details)
+    }
+}
+
+/// The fields of one request that are not valid, collected so that a caller learns of all at once.
+#[derive(Debug, Default)]
+pub struct Violations {
+    fields: Vec<(String, String)>,
+}
+
+impl Violations {
+    /// The value of the field at `path`, or none and a violation.
+    pub fn check<T, E: fmt::Display>(&mut self, path: impl Into<String>, parsed: Result<T, E>) -> Option<T> {
+        match parsed {
+            Ok(value) => Some(value),
+            Err(rule) => {
+                self.fields.push((path.into(), rule.to_string()));
+                None
+            }
+        }
+    }
+
+    /// The problem that names them.
+    pub fn into_problem(self) -> Problem {
+        Problem::invalid_fields(self.fields)
+    }
+
+    /// `INVALID_ARGUMENT` for one field.
+    pub fn of(path: &str, rule: impl fmt::Display) -> Problem {
+        Problem::invalid_fields([(path.to_owned(), rule.to_string())])
     }
 }
 

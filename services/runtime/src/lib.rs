@@ -11,14 +11,17 @@
 //! ```
 
 pub mod auth;
+pub mod clock;
 pub mod error;
 pub mod grpc;
 pub mod health;
 pub mod ops;
+pub mod page;
 pub mod postgres;
 pub mod probe;
 pub mod process;
 pub mod request;
+pub mod resource;
 pub mod settings;
 pub mod shutdown;
 pub mod task;

@@ -3,7 +3,7 @@
 //!
 //! It knows no table.
 
-use std::{error::Error, fmt, io, str::FromStr as _, sync::Arc, time::Duration};
+use std::{error::Error, fmt, future::Future, io, str::FromStr as _, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime, Timeouts};
@@ -12,7 +12,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Config, NoTls, config::SslMode, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{info, warn};
@@ -29,6 +29,7 @@ const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+const TEND_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// A pool that connects when first used. `application` is what the database shows for its connections.
 pub fn pool(settings: &DatabaseSettings, application: &str) -> Result<Pool, Misconfigured> {
@@ -51,10 +52,8 @@ pub fn pool(settings: &DatabaseSettings, application: &str) -> Result<Pool, Misc
 pub fn is_absence(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(pool) = error.downcast_ref::<PoolError>() {
-            if matches!(pool, PoolError::Timeout(_) | PoolError::Closed) {
-                return true;
-            }
+        if matches!(error.downcast_ref::<PoolError>(), Some(PoolError::Timeout(_) | PoolError::Closed)) {
+            return true;
         }
         if let Some(database) = error.downcast_ref::<tokio_postgres::Error>() {
             return database.code().is_none_or(is_passing);
@@ -67,47 +66,54 @@ pub fn is_absence(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Waits for the database, runs `prepare` on it once, and then keeps the condition `postgres` true until shutdown. Absence is
+/// What a service does to its database besides serving calls.
+pub trait Upkeep {
+    /// Brings the schema up to date; done once, before the process is ready.
+    fn prepare(&self, client: Client) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Done after [`Upkeep::prepare`] and then hourly.
+    fn tend(&self, client: Client) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// Any failure of an [`Upkeep`]; what matters is whether it is the database's absence.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// Waits for the database, prepares it, tends it hourly, and keeps the condition `postgres` true until shutdown. Absence is
 /// said once and waited out with growing, jittered pauses; a refusal (wrong password, failed migration) is returned.
-pub async fn keep<P>(pool: &Pool, context: &Context, prepare: P) -> Result<(), KeepError>
-where
-    P: AsyncFn(Client) -> Result<(), Box<dyn Error + Send + Sync>>,
-{
+pub async fn keep(pool: &Pool, context: &Context, upkeep: &impl Upkeep) -> Result<(), KeepError> {
     let condition = context.readiness.condition("postgres");
     let mut absence = Absence::default();
+    let mut prepared = false;
+    let mut tended_at: Option<Instant> = None;
     loop {
-        match prepared(pool, &prepare).await {
-            Ok(()) => break,
+        let outcome = if !prepared {
+            attempt(pool, |client| upkeep.prepare(client)).await.map(|()| prepared = true)
+        } else if tended_at.is_none_or(|at| at.elapsed() >= TEND_INTERVAL) {
+            attempt(pool, |client| upkeep.tend(client)).await.map(|()| tended_at = Some(Instant::now()))
+        } else {
+            condition.ok();
+            absence.over();
+            if !pause(CHECK_INTERVAL, &context.shutdown).await {
+                return Ok(());
+            }
+            check(pool).await
+        };
+        match outcome {
+            Ok(()) => {}
             Err(error) if is_absence(error.as_ref()) => {
                 condition.fail(absence.note(error.as_ref()));
-                if !absence.pause(&context.shutdown).await {
+                if !pause(absence.delay(), &context.shutdown).await {
                     return Ok(());
                 }
             }
             Err(error) => return Err(KeepError(error)),
         }
     }
-    loop {
-        condition.ok();
-        absence.over();
-        while let Err(error) = check(pool).await {
-            condition.fail(absence.note(error.as_ref()));
-            if !absence.pause(&context.shutdown).await {
-                return Ok(());
-            }
-        }
-        condition.ok();
-        absence.over();
-        tokio::select! {
-            () = sleep(CHECK_INTERVAL) => {}
-            () = context.shutdown.wait() => return Ok(()),
-        }
-    }
 }
 
 /// The database refuses what the process needs.
 #[derive(Debug)]
-pub struct KeepError(Box<dyn Error + Send + Sync>);
+pub struct KeepError(Failure);
 
 impl fmt::Display for KeepError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,13 +149,9 @@ impl Absence {
         why
     }
 
-    /// Waits before the next attempt; false when shutdown was requested.
-    async fn pause(&mut self, shutdown: &Shutdown) -> bool {
-        let delay = self.delays.as_mut().and_then(Iterator::next).unwrap_or(RETRY_DELAY_MAX);
-        tokio::select! {
-            () = sleep(delay) => true,
-            () = shutdown.wait() => false,
-        }
+    /// How long to wait before the next attempt.
+    fn delay(&mut self) -> Duration {
+        self.delays.as_mut().and_then(Iterator::next).unwrap_or(RETRY_DELAY_MAX)
     }
 
     fn over(&mut self) {
@@ -159,19 +161,29 @@ impl Absence {
     }
 }
 
-async fn prepared<P>(pool: &Pool, prepare: &P) -> Result<(), Box<dyn Error + Send + Sync>>
+async fn attempt<F>(pool: &Pool, work: impl FnOnce(Client) -> F) -> Result<(), Failure>
 where
-    P: AsyncFn(Client) -> Result<(), Box<dyn Error + Send + Sync>>,
+    F: Future<Output = Result<(), Failure>>,
 {
-    prepare(pool.get().await?).await
+    work(pool.get().await?).await
 }
 
-async fn check(pool: &Pool) -> Result<(), Box<dyn Error + Send + Sync>> {
+/// False when shutdown was requested meanwhile.
+async fn pause(delay: Duration, shutdown: &Shutdown) -> bool {
+    tokio::select! {
+        () = sleep(delay) => true,
+        () = shutdown.wait() => false,
+    }
+}
+
+async fn check(pool: &Pool) -> Result<(), Failure> {
     let answer = async {
         pool.get().await?.simple_query("").await?;
         Ok(())
     };
-    timeout(CHECK_TIMEOUT, answer).await.unwrap_or_else(|_| Err("no answer in time".into()))
+    timeout(CHECK_TIMEOUT, answer)
+        .await
+        .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
 }
 
 /// Connection lost, shutting down or starting, no slot left, deadlock or lock not free.
@@ -227,7 +239,7 @@ fn tls(settings: &DatabaseSettings, config: &Config) -> Result<Option<MakeRustls
 }
 
 /// An error and its causes in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

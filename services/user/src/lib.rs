@@ -1,1 +1,88 @@
-//! Under construction.
+//! The user service: keeps users, signs them in, publishes the keys that verify their tokens. Each new user is written with
+//! its event in one statement.
+//!
+//! It publishes no event (the relay does) and knows no order.
+//!
+//! ```text
+//! grpc ─► commands ─► store ─► Postgres (users + outbox)
+//!            ├─► user       what a user is
+//!            ├─► password   Argon2id, bounded
+//!            └─► token      EdDSA
+//! ```
+
+pub mod commands;
+pub mod config;
+mod error;
+mod grpc;
+pub mod operator;
+mod password;
+mod store;
+pub mod token;
+pub mod user;
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use tailrace::{
+    auth::v1::auth_service_server::{AuthServiceServer, SERVICE_NAME as AUTH_SERVICE},
+    user::v1::user_service_server::{SERVICE_NAME as USER_SERVICE, UserServiceServer},
+};
+use tailrace_runtime::{auth::Verifier, grpc::serve, postgres, process::Context};
+use tokio::net::TcpListener;
+use tonic::{codec::CompressionEncoding, service::Routes};
+
+use self::{
+    commands::Users,
+    config::Config,
+    grpc::{AuthApi, UserApi},
+    password::Hasher,
+    store::{Schema, Store},
+    token::Issuer,
+};
+
+/// Serves on `listener` until shutdown is requested and the running calls have ended.
+pub async fn run(
+    config: &Config,
+    issuer: Issuer,
+    listener: TcpListener,
+    context: Context,
+) -> anyhow::Result<()> {
+    let pool = postgres::pool(&config.database, env!("CARGO_PKG_NAME"))?;
+    let verifier = Verifier::fixed([issuer.signing_key()]);
+    let hasher = Hasher::new().context("passwords cannot be hashed")?;
+    let users = Arc::new(Users::new(Store::new(pool.clone()), hasher, issuer));
+
+    let limit = config.grpc.message_bytes_max;
+    let user_api = UserServiceServer::new(UserApi::new(users.clone(), verifier))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(limit);
+    let auth_api = AuthServiceServer::new(AuthApi::new(users))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(limit);
+    let routes = Routes::new(user_api).add_service(auth_api);
+
+    let schema = Schema { migrate: config.migrate };
+    // The port answers while the database is still waited for: callers then read UNAVAILABLE, and probes the reason.
+    tokio::try_join!(
+        async {
+            serve(listener, &config.grpc, context.clone(), routes, &[USER_SERVICE, AUTH_SERVICE])
+                .await
+                .map_err(anyhow::Error::from)
+        },
+        async { postgres::keep(&pool, &context, &schema).await.map_err(anyhow::Error::from) },
+    )?;
+    Ok(())
+}
+
+/// Brings the schema up to date.
+pub async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let pool = postgres::pool(&config.database, env!("CARGO_PKG_NAME"))?;
+    let client = pool.get().await.context("the database cannot be reached: check TAILRACE_DATABASE_URL")?;
+    store::migrate(client).await.context("the schema could not be brought up to date")?;
+    Ok(())
+}
+
+/// Makes a signing key in a new file.
+pub fn keygen(out: &Path) -> Result<(), token::KeyError> {
+    token::generate(out)
+}

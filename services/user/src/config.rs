@@ -1,0 +1,111 @@
+//! The command line of the user service.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use tailrace_runtime::{
+    grpc, postgres,
+    process::Misconfigured,
+    settings::{DatabaseSettings, GrpcSettings, ProcessSettings},
+};
+
+use crate::token::Issuer;
+
+/// The defaults that are this service's own (argument id, value).
+pub const DEFAULTS: &[(&str, &str)] = &[
+    ("listen", "127.0.0.1:5001"),
+    ("ops_listen", "127.0.0.1:9101"),
+    ("database_url", "postgres://users_service@127.0.0.1:15432/users"),
+];
+
+/// Keeps users, signs them in and publishes the keys that verify their tokens. Without a command: serve.
+#[derive(Debug, Parser)]
+#[command(name = "user-service", version)]
+pub struct Cli {
+    /// Check the settings and the files they name, without touching the network, and exit.
+    #[arg(long)]
+    pub check_config: bool,
+
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// The settings.
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// A short command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the database's schema up to date, and exit. Serving does so by itself unless told not to.
+    Migrate,
+    /// Ask a running service's ops port whether it is ready, and exit 0 or 1.
+    Probe,
+    /// Make a key to sign tokens with (Ed25519, PKCS#8 PEM, readable by its owner only).
+    Keygen {
+        /// The file to write; it must not exist.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Decide who is an operator.
+    Operator {
+        /// What to decide.
+        #[command(subcommand)]
+        command: OperatorCommand,
+    },
+}
+
+/// A decision about operators.
+#[derive(Debug, Subcommand)]
+pub enum OperatorCommand {
+    /// Make an existing user an operator; holds from his next sign-in on.
+    Grant {
+        /// The e-mail address of the user.
+        email: String,
+    },
+}
+
+/// The settings.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// What every process has.
+    #[command(flatten)]
+    pub process: ProcessSettings,
+    /// The gRPC port.
+    #[command(flatten)]
+    pub grpc: GrpcSettings,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    /// The tokens it issues.
+    #[command(flatten)]
+    pub tokens: TokenSettings,
+
+    /// Whether serving brings the schema up to date first. If not, it waits for `migrate`.
+    #[arg(long, env = "TAILRACE_MIGRATE", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Database")]
+    pub migrate: bool,
+}
+
+/// The tokens that the service issues.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Tokens")]
+pub struct TokenSettings {
+    /// The private key that signs tokens, as `keygen` makes it. Needed to serve.
+    #[arg(long, env = "TAILRACE_SIGNING_KEY_FILE", value_name = "FILE", default_value = "signing-key.pem")]
+    pub signing_key_file: PathBuf,
+
+    /// How long a token is valid, with unit.
+    #[arg(long, env = "TAILRACE_TOKEN_TTL", value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub token_ttl: Duration,
+}
+
+impl Config {
+    /// Parses everything that serving needs, files included.
+    pub fn check(&self) -> Result<(), Misconfigured> {
+        grpc::check(&self.grpc)?;
+        postgres::pool(&self.database, env!("CARGO_PKG_NAME"))?;
+        Issuer::from_settings(&self.tokens)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+//! Why a command of this service fails, in words of its own; `grpc.rs` gives them a status.
+
+use tailrace_runtime::postgres::Failure;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct Error(#[from] pub(crate) Kind);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Kind {
+    #[error("the e-mail address is taken")]
+    EmailTaken,
+    #[error("the request id was used for another request")]
+    RequestReused,
+    #[error("no such user")]
+    NotFound,
+    #[error("address or password is wrong")]
+    WrongCredentials,
+    #[error("too many passwords are waiting to be hashed")]
+    Overloaded,
+    #[error("something inside failed")]
+    Inside(#[source] Failure),
+}
+
+impl Error {
+    /// A failure that the caller can do nothing about, except try again when it is the database's absence.
+    pub(crate) fn inside(failure: impl Into<Failure>) -> Self {
+        Kind::Inside(failure.into()).into()
+    }
+}

@@ -1,0 +1,178 @@
+//! The wire of this service: proto to domain, call, domain to proto. Statuses are made here and nowhere else.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use tailrace::{
+    auth::v1::{
+        ListSigningKeysRequest, ListSigningKeysResponse, LoginRequest, LoginResponse,
+        auth_service_server::AuthService,
+    },
+    user::v1::{
+        CreateUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, User as UserMessage,
+        user_service_server::UserService,
+    },
+};
+use tailrace_outbox::Request as OnceRequest;
+use tailrace_runtime::{
+    auth::Verifier,
+    clock,
+    error::{Problem, Violations},
+    page::Page,
+    request, resource,
+};
+use tonic::{Code, Request, Response, Status};
+
+use crate::{
+    commands::{NewUser, Users},
+    error::{Error, Kind},
+    user::{COLLECTION, DisplayName, Email, Password, User},
+};
+
+const NAME_RULE: &str = "must be a resource name, users/{uuid}";
+
+/// UserService.
+pub(crate) struct UserApi {
+    users: Arc<Users>,
+    verifier: Verifier,
+}
+
+impl UserApi {
+    pub(crate) fn new(users: Arc<Users>, verifier: Verifier) -> Self {
+        Self { users, verifier }
+    }
+}
+
+#[tonic::async_trait]
+impl UserService for UserApi {
+    async fn create_user(
+        &self,
+        request: Request<CreateUserRequest>,
+    ) -> Result<Response<UserMessage>, Status> {
+        let trace = request::trace_context(&request);
+        let (new, once) = new_user(request.into_inner())?;
+        let user = self.users.create(new, once, &trace).await.map_err(status)?;
+        Ok(Response::new(message(&user)))
+    }
+
+    async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<UserMessage>, Status> {
+        let principal = self.verifier.authenticate(request.metadata()).await?;
+        let name = request.into_inner().name;
+        let id = resource::id(COLLECTION, &name).ok_or_else(|| Violations::of("name", NAME_RULE))?;
+        if !principal.operator && principal.user != name {
+            return Err(status(Kind::NotFound.into()));
+        }
+        Ok(Response::new(message(&self.users.get(id).await.map_err(status)?)))
+    }
+
+    async fn list_users(
+        &self,
+        request: Request<ListUsersRequest>,
+    ) -> Result<Response<ListUsersResponse>, Status> {
+        self.verifier.authenticate(request.metadata()).await?.require_operator()?;
+        let request = request.into_inner();
+        let page = Page::parse(request.page_size, &request.page_token, COLLECTION)?;
+        let (users, next_page_token) = self.users.list(&page).await.map_err(status)?;
+        Ok(Response::new(ListUsersResponse { users: users.iter().map(message).collect(), next_page_token }))
+    }
+}
+
+/// AuthService.
+pub(crate) struct AuthApi {
+    users: Arc<Users>,
+}
+
+impl AuthApi {
+    pub(crate) fn new(users: Arc<Users>) -> Self {
+        Self { users }
+    }
+}
+
+#[tonic::async_trait]
+impl AuthService for AuthApi {
+    async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        let (email, password) = credentials(request.into_inner())?;
+        let signed_in = self.users.login(&email, password).await.map_err(status)?;
+        Ok(Response::new(LoginResponse {
+            access_token: signed_in.token.text,
+            expires_in: Some(signed_in.token.ttl.into()),
+            user: resource::name(COLLECTION, signed_in.id),
+            operator: signed_in.operator,
+        }))
+    }
+
+    async fn list_signing_keys(
+        &self,
+        _: Request<ListSigningKeysRequest>,
+    ) -> Result<Response<ListSigningKeysResponse>, Status> {
+        Ok(Response::new(ListSigningKeysResponse { signing_keys: vec![self.users.issuer().signing_key()] }))
+    }
+}
+
+fn message(user: &User) -> UserMessage {
+    UserMessage {
+        name: resource::name(COLLECTION, user.id),
+        display_name: user.display_name.as_str().to_owned(),
+        email: user.email.as_str().to_owned(),
+        create_time: Some(clock::on_wire(user.create_time)),
+        update_time: Some(clock::on_wire(user.update_time)),
+        etag: format!("\"{}\"", user.version),
+    }
+}
+
+fn new_user(mut request: CreateUserRequest) -> Result<(NewUser, Option<OnceRequest>), Status> {
+    let mut violations = Violations::default();
+    let password = violations.check("password", Password::chosen(std::mem::take(&mut request.password)));
+    let request_id = violations.check("request_id", resource::request_id(&request.request_id));
+    let fingerprinted = CreateUserRequest { request_id: String::new(), ..request.clone() }.encode_to_vec();
+    let Some(user) = request.user else {
+        violations.check::<(), _>("user", Err("must be set"));
+        return Err(violations.into_problem().into());
+    };
+    let display_name = violations.check("user.display_name", DisplayName::new(user.display_name));
+    let email = violations.check("user.email", Email::new(user.email));
+    let (Some(password), Some(request_id), Some(display_name), Some(email)) =
+        (password, request_id, display_name, email)
+    else {
+        return Err(violations.into_problem().into());
+    };
+    // Nobody is signed in yet, so all who sign up share the ids.
+    let once = request_id.map(|id| OnceRequest::new("", id, &fingerprinted));
+    Ok((NewUser { display_name, email, password }, once))
+}
+
+fn credentials(request: LoginRequest) -> Result<(Email, Password), Status> {
+    let mut violations = Violations::default();
+    let email = violations.check("email", Email::new(request.email));
+    let password = violations.check("password", Password::offered(request.password));
+    match (email, password) {
+        (Some(email), Some(password)) => Ok((email, password)),
+        _ => Err(violations.into_problem().into()),
+    }
+}
+
+fn status(error: Error) -> Status {
+    match &error.0 {
+        Kind::EmailTaken => Problem::new(
+            Code::AlreadyExists,
+            "EMAIL_TAKEN",
+            "A user with this e-mail address exists already.",
+        )
+        .metadata("field", "user.email"),
+        Kind::RequestReused => Problem::new(
+            Code::InvalidArgument,
+            "REQUEST_ID_REUSED",
+            "This request_id was used for another request.",
+        )
+        .field("request_id", "must be new for each request"),
+        Kind::NotFound => Problem::new(Code::NotFound, "USER_NOT_FOUND", "There is no such user."),
+        Kind::WrongCredentials => {
+            Problem::new(Code::Unauthenticated, "CREDENTIALS_INVALID", "E-mail address or password is wrong.")
+        }
+        Kind::Overloaded => {
+            Problem::new(Code::ResourceExhausted, "OVERLOADED", "Too many sign-ins at once; try again.")
+        }
+        Kind::Inside(failure) => Problem::inside(failure.as_ref()),
+    }
+    .into_status()
+}

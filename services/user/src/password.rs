@@ -1,0 +1,109 @@
+//! Argon2id, away from the async threads and bounded: at most one hash per core at a time and a limited queue, because a
+//! hash costs 19 MiB and tens of milliseconds, and anyone may ask for one.
+
+use std::{sync::Arc, thread};
+
+use argon2::{
+    Argon2,
+    password_hash::{self, PasswordHasher as _, PasswordVerifier as _},
+};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use crate::{
+    error::{Error, Kind},
+    user::Password,
+};
+
+/// Calls that may wait for their turn or be hashing; more are refused.
+const WAITING_MAX: usize = 64;
+
+/// Hashes and verifies passwords.
+#[derive(Clone, Debug)]
+pub(crate) struct Hasher {
+    turns: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    /// The hash of a password nobody has, verified where no user is, so that his absence costs the same time.
+    nobody: Arc<str>,
+}
+
+impl Hasher {
+    pub(crate) fn new() -> Result<Self, Error> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let nobody = hash(uuid::Uuid::new_v4().as_bytes()).map_err(Error::inside)?;
+        Ok(Self {
+            turns: Arc::new(Semaphore::new(cores)),
+            places: Arc::new(Semaphore::new(WAITING_MAX)),
+            nobody: nobody.into(),
+        })
+    }
+
+    /// The PHC string to store.
+    pub(crate) async fn hash(&self, password: Password) -> Result<String, Error> {
+        self.in_turn(move || hash(password.as_bytes())).await?.map_err(Error::inside)
+    }
+
+    /// Whether `password` is the one that was stored; never when nothing was, after the same time.
+    pub(crate) async fn verify(&self, password: Password, stored: Option<String>) -> Result<bool, Error> {
+        let known = stored.is_some();
+        let stored = stored.unwrap_or_else(|| self.nobody.to_string());
+        let outcome = self
+            .in_turn(move || Argon2::default().verify_password(password.as_bytes(), stored.as_str()))
+            .await?;
+        match outcome {
+            Ok(()) => Ok(known),
+            Err(password_hash::Error::PasswordInvalid) => Ok(false),
+            Err(error) => Err(Error::inside(error)),
+        }
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let place = self.places.clone().try_acquire_owned().map_err(|_| Kind::Overloaded)?;
+        let turn = self.turns.clone().acquire_owned().await.map_err(Error::inside)?;
+        // The permits move along: a caller who goes away does not free a core that still hashes for him.
+        let held = (place, turn);
+        spawn_blocking(move || {
+            let output = work();
+            drop(held);
+            output
+        })
+        .await
+        .map_err(Error::inside)
+    }
+}
+
+fn hash(password: &[u8]) -> password_hash::Result<String> {
+    // The defaults are Argon2id with 19 MiB, two passes, one lane: OWASP's minimum.
+    Argon2::default().hash_password(password).map(|hash: password_hash::phc::PasswordHash| hash.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        Password::offered(text).expect("a password")
+    }
+
+    #[tokio::test]
+    async fn only_the_stored_password_verifies() {
+        let hasher = Hasher::new().expect("a hasher");
+        let stored = hasher.hash(password("correct horse")).await.expect("a hash");
+        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
+        assert!(hasher.verify(password("correct horse"), Some(stored.clone())).await.expect("an answer"));
+        assert!(!hasher.verify(password("wrong horse"), Some(stored)).await.expect("an answer"));
+        assert!(!hasher.verify(password("correct horse"), None).await.expect("an answer"));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let hasher = Hasher::new().expect("a hasher");
+        let taken = hasher.places.clone().try_acquire_many_owned(WAITING_MAX as u32).expect("all places");
+        let refused = hasher.verify(password("x"), None).await.expect_err("no place is left");
+        assert!(matches!(refused.0, Kind::Overloaded));
+        drop(taken);
+        assert!(!hasher.verify(password("x"), None).await.expect("an answer"));
+    }
+}

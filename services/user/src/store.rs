@@ -1,0 +1,198 @@
+//! The SQL of this service, and nothing else.
+
+use tailrace_outbox::{Event, MigrateError, Remembered, Request, Write, WriteError};
+use tailrace_runtime::{
+    page::Page,
+    postgres::{Client, Failure, Pool, Upkeep},
+};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+use uuid::Uuid;
+
+use crate::{
+    error::{Error, Kind},
+    user::{DisplayName, Email, User},
+};
+
+const MIGRATIONS: &[(&str, &str)] = &[("V1__users", include_str!("../migrations/V1__users.sql"))];
+const EMAIL_ONCE: &str = "users_email_once";
+const COLUMNS: &str = "id, display_name, email, version, create_time, update_time";
+
+/// Users in Postgres.
+#[derive(Clone)]
+pub(crate) struct Store {
+    pool: Pool,
+}
+
+/// What someone who signs in is checked against.
+pub(crate) struct Credentials {
+    pub(crate) id: Uuid,
+    pub(crate) password_hash: String,
+    pub(crate) operator: bool,
+}
+
+impl Store {
+    pub(crate) fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    /// Writes a user and the event of his creation; all or nothing.
+    pub(crate) async fn create(
+        &self,
+        user: &User,
+        password_hash: &str,
+        request: Option<&Request>,
+        event: &Event,
+    ) -> Result<Created, Error> {
+        let (name, email) = (user.display_name.as_str(), user.email.as_str());
+        let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+            (&user.id, Type::UUID),
+            (&name, Type::TEXT),
+            (&email, Type::TEXT),
+            (&password_hash, Type::TEXT),
+            (&user.version, Type::INT8),
+            (&user.create_time, Type::TIMESTAMPTZ),
+        ];
+        let write = Write::of(
+            "INSERT INTO users (id, display_name, email, password_hash, version, create_time, update_time) \
+             VALUES ($1, $2, $3, $4, $5, $6, $6)",
+            parameters,
+        );
+        let client = self.client().await?;
+        let outcome = write.once(request, &user.id).execute(&client, event).await;
+        match outcome {
+            Ok(()) => Ok(Created::New),
+            Err(WriteError::RequestSeen) => Ok(Created::RequestSeen),
+            // A retry breaks both rules, and Postgres names the one it meets first.
+            Err(error) if error.broken_constraint() == Some(EMAIL_ONCE) => match request {
+                Some(_) => Ok(Created::RequestSeen),
+                None => Err(Kind::EmailTaken.into()),
+            },
+            Err(error) => Err(Error::inside(error)),
+        }
+    }
+
+    pub(crate) async fn remembered(&self, request: &Request) -> Result<Remembered, Error> {
+        tailrace_outbox::remembered(&*self.client().await?, request).await.map_err(Error::inside)
+    }
+
+    pub(crate) async fn get(&self, id: Uuid) -> Result<Option<User>, Error> {
+        let statement = format!("SELECT {COLUMNS} FROM users WHERE id = $1");
+        let row = self.client().await?.query_typed_opt(&statement, &[(&id, Type::UUID)]).await;
+        row.map_err(Error::inside)?.as_ref().map(user_of).transpose()
+    }
+
+    /// One row more than the page holds, if there is one.
+    pub(crate) async fn list(&self, page: &Page) -> Result<Vec<User>, Error> {
+        let statement = format!(
+            "SELECT {COLUMNS} FROM users WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2"
+        );
+        let (before, limit) = (page.before(), page.limit());
+        let rows = self
+            .client()
+            .await?
+            .query_typed(&statement, &[(&before, Type::UUID), (&limit, Type::INT8)])
+            .await;
+        rows.map_err(Error::inside)?.iter().map(user_of).collect()
+    }
+
+    pub(crate) async fn credentials(&self, email: &Email) -> Result<Option<Credentials>, Error> {
+        let row = self
+            .client()
+            .await?
+            .query_typed_opt(
+                "SELECT id, password_hash, operator FROM users WHERE lower(email) = lower($1)",
+                &[(&email.as_str(), Type::TEXT)],
+            )
+            .await
+            .map_err(Error::inside)?;
+        let Some(row) = row else { return Ok(None) };
+        let read = || -> Result<_, tokio_postgres::Error> {
+            Ok(Credentials { id: row.try_get(0)?, password_hash: row.try_get(1)?, operator: row.try_get(2)? })
+        };
+        read().map(Some).map_err(Error::inside)
+    }
+
+    pub(crate) async fn password_hash(&self, id: Uuid) -> Result<Option<String>, Error> {
+        let row = self
+            .client()
+            .await?
+            .query_typed_opt("SELECT password_hash FROM users WHERE id = $1", &[(&id, Type::UUID)])
+            .await
+            .map_err(Error::inside)?;
+        row.map(|row| row.try_get(0)).transpose().map_err(Error::inside)
+    }
+
+    /// False when no user has this address.
+    pub(crate) async fn make_operator(&self, email: &Email) -> Result<bool, Error> {
+        let changed = self
+            .client()
+            .await?
+            .execute_typed(
+                "UPDATE users SET operator = true WHERE lower(email) = lower($1)",
+                &[(&email.as_str(), Type::TEXT)],
+            )
+            .await;
+        Ok(changed.map_err(Error::inside)? > 0)
+    }
+
+    async fn client(&self) -> Result<Client, Error> {
+        self.pool.get().await.map_err(Error::inside)
+    }
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Created {
+    /// The user exists now.
+    New,
+    /// Nothing was written; the request's id, or what it made, may be there already.
+    RequestSeen,
+}
+
+/// The schema of this service, kept up to date.
+pub(crate) struct Schema {
+    pub(crate) migrate: bool,
+}
+
+impl Upkeep for Schema {
+    async fn prepare(&self, client: Client) -> Result<(), Failure> {
+        if self.migrate {
+            return Ok(migrate(client).await?);
+        }
+        let mut client = Client::take(client);
+        if tailrace_outbox::migrated(&mut client, MIGRATIONS).await? {
+            return Ok(());
+        }
+        // Someone else will; until then the database is as good as absent.
+        Err(std::io::Error::other("the schema is not up to date: run `user-service migrate`").into())
+    }
+
+    async fn tend(&self, client: Client) -> Result<(), Failure> {
+        Ok(tailrace_outbox::upkeep(&client).await?)
+    }
+}
+
+/// Brings the schema up to date. The connection leaves the pool: it may keep the lock when this fails.
+pub(crate) async fn migrate(client: Client) -> Result<(), MigrateError> {
+    tailrace_outbox::migrate(&mut Client::take(client), MIGRATIONS).await
+}
+
+fn user_of(row: &Row) -> Result<User, Error> {
+    let read = || -> Result<_, tokio_postgres::Error> {
+        Ok((
+            row.try_get(0)?,
+            row.try_get::<_, String>(1)?,
+            row.try_get::<_, String>(2)?,
+            row.try_get(3)?,
+            row.try_get(4)?,
+            row.try_get(5)?,
+        ))
+    };
+    let (id, display_name, email, version, create_time, update_time) = read().map_err(Error::inside)?;
+    let display_name = DisplayName::new(display_name).map_err(Error::inside)?;
+    let email = Email::new(email).map_err(Error::inside)?;
+    Ok(User { id, display_name, email, version, create_time, update_time })
+}
