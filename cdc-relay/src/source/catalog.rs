@@ -82,7 +82,8 @@ impl Catalog {
     /// # Errors
     /// If the server cannot be reached in time, or does not let us in.
     pub async fn connect(options: &ReplicationOptions) -> Result<Self, SourceError> {
-        within(options.connect_timeout, Attempt::Connect, Self::open(options)).await
+        // Boxed, because connecting takes a large state that the caller should not carry.
+        within(options.connect_timeout, Attempt::Connect, Box::pin(Self::open(options))).await
     }
 
     /// Waits until the connection has ended, for whatever reason.

@@ -58,7 +58,7 @@ impl ReplicationConnection {
     /// If the server cannot be reached in time, or does not let us in.
     pub async fn connect(options: &ReplicationOptions) -> Result<Self, SourceError> {
         let command_timeout = options.connect_timeout;
-        let session = within(command_timeout, Attempt::Connect, startup::open(options)).await?;
+        let session = within(command_timeout, Attempt::Connect, Box::pin(startup::open(options))).await?;
         Ok(Self { session, command_timeout })
     }
 

@@ -1,5 +1,7 @@
 //! The way to Postgres, against a real server and, for what no real server does on demand, a scripted one.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod catalog;
 mod encryption;
 mod endings;

@@ -152,10 +152,7 @@ async fn logical_messages_come_when_asked_for_and_only_then() {
     while tags.last() != Some(&b'C') {
         let mut bodies = Vec::new();
         soon(stream.reader.next_frames(&mut bodies)).await.unwrap().unwrap();
-        tags.extend(bodies.into_iter().filter_map(|body| match CopyData::parse(body).unwrap() {
-            CopyData::XLogData(piece) => piece.data.first().copied(),
-            _ => None,
-        }));
+        tags.extend(bodies.into_iter().filter_map(plugin_tag));
     }
     assert_eq!(tags, b"BRIC");
     stream.finish(status(Lsn::ZERO, false), DEADLINE).await.unwrap();
@@ -209,4 +206,13 @@ async fn a_backlog_of_many_transactions_comes_without_a_gap() {
     tail.finish(last).await;
     assert_eq!(database.confirmed().await, last);
     database.drop_slot().await;
+}
+
+/// The kind of a plugin message.
+fn plugin_tag(body: Bytes) -> Option<u8> {
+    if let CopyData::XLogData(piece) = CopyData::parse(body).unwrap() {
+        piece.data.first().copied()
+    } else {
+        None
+    }
 }

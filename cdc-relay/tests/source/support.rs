@@ -205,7 +205,12 @@ impl Tail {
                 Message::Message(message) => prefixes.push(message.prefix),
                 Message::Commit(commit) => return Ok(Transaction { commit, numbers, payloads, prefixes }),
                 Message::Begin(_) | Message::Relation(_) => {}
-                other => panic!("an insert-only publication sent {other:?}"),
+                other @ (Message::Origin(_)
+                | Message::Type(_)
+                | Message::Update(_)
+                | Message::Delete(_)
+                | Message::Truncate(_)
+                | Message::Unknown(_)) => panic!("an insert-only publication sent {other:?}"),
             }
         }
     }
@@ -214,7 +219,9 @@ impl Tail {
     pub(crate) async fn keepalive(&mut self) -> PrimaryKeepalive {
         match self.next().await.unwrap() {
             CopyData::PrimaryKeepalive(keepalive) => keepalive,
-            other => panic!("expected a keepalive, came {other:?}"),
+            other @ (CopyData::XLogData(_) | CopyData::Unknown(_)) => {
+                panic!("expected a keepalive, came {other:?}")
+            }
         }
     }
 

@@ -174,10 +174,8 @@ fn summary(message: &Message) -> String {
 fn relation<'m>(messages: &'m [Message], name: &str) -> &'m Relation {
     messages
         .iter()
-        .find_map(|message| match message {
-            Message::Relation(relation) if relation.name == name => Some(relation),
-            _ => None,
-        })
+        .filter_map(|message| if let Message::Relation(relation) = message { Some(relation) } else { None })
+        .find(|relation| relation.name == name)
         .unwrap()
 }
 
