@@ -56,10 +56,12 @@ function publish(event: MessageInitShape<typeof EventSchema>): void {
 }
 
 function headersOf(headers: Record<string, string>) {
-  return Object.entries({ ce_specversion: "1.0", ...headers }).map(([name, value]) => ({
-    name,
-    value: new TextEncoder().encode(value),
-  }));
+  return Object.entries({ ce_specversion: "1.0", ce_id: crypto.randomUUID(), ...headers }).map(
+    ([name, value]) => ({
+      name,
+      value: new TextEncoder().encode(value),
+    }),
+  );
 }
 
 function wake(): void {

@@ -72,7 +72,7 @@ async function openDetails(stage, page, target, product, theme) {
   await target.click();
   const details = page.getByRole("complementary", { name: "Event details" });
   await details.getByText(product).first().waitFor();
-  const text = await details.innerText();
+  const text = await details.textContent();
   for (const fact of ["orders.created.v1", "orders.created", "Partition", "Offset", "Position", "ce_id"]) {
     expect(text.includes(fact), `the details to show ${fact}`);
   }

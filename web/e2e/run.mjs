@@ -30,13 +30,13 @@ if (!account) {
 
 const stage = await raise({ url, executablePath });
 const trials = [
-  ["keyboard", () => journeys.keyboard(stage, account)],
   ...["light", "dark"].flatMap((theme) => [
     [`create and watch, ${theme}`, () => journeys.createAndWatch(stage, account, theme)],
     [`dead letters, ${theme}`, () => journeys.deadLetters(stage, account, theme)],
     [`narrow, ${theme}`, () => journeys.narrow(stage, account, theme)],
     [`trouble, ${theme}`, () => journeys.trouble(stage, account, theme)],
   ]),
+  ["keyboard", () => journeys.keyboard(stage, account)],
 ];
 
 let failed = 0;

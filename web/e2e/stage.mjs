@@ -34,13 +34,13 @@ export async function raise({ url, executablePath }) {
     return page;
   }
 
-  const picture = (page, name) => page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
+  const picture = (page, name) =>
+    page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), animations: "disabled" });
 
   /** The accessibility rules, WCAG 2.2 AA. */
   async function axe(page, where) {
     await page.evaluate(axeSource);
     const { violations } = await page.evaluate(() =>
-      // biome-ignore lint/correctness/noUndeclaredVariables: the line above put it into the page
       axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }),
     );
     for (const { id, nodes } of violations) {

@@ -25,33 +25,34 @@ export function App({ feed: owned }: { feed: Readable<Feed | null> }) {
   );
 }
 
+const select = (row: { key: string }) => go({ event: row.key });
+
 function Workspace({ feed }: { feed: Feed }) {
   const { view, event: selectedKey } = useValue(currentRoute);
   const selected = useSelected(feed, selectedKey);
+  const loaded = useValue(feed.loaded);
   const letters = feed.lane(DEAD_LETTER_TOPIC);
-  const select = (row: { key: string }) => go({ event: row.key });
   const close = () => {
+    const row = document.querySelector("[role=row][aria-selected=true]");
     go({ event: null });
-    document.querySelector<HTMLElement>("[role=grid]")?.focus();
+    (row?.closest<HTMLElement>("[role=grid]") ?? document.querySelector<HTMLElement>("[role=grid]"))?.focus();
   };
   return (
-    <>
-      <main className="workspace" data-details={selectedKey !== null || undefined}>
-        <h1 className="hidden-label">{view === "live" ? "Live" : "Dead letters"}</h1>
-        {view === "dead-letters" && letters ? (
-          <DeadLetters lane={letters} selectedKey={selectedKey} onSelect={select} />
-        ) : (
-          <Live feed={feed} selectedKey={selectedKey} onSelect={select} />
-        )}
-        {selected && (
-          <Details row={selected} onClose={close}>
-            {topicOf(selected.key) === DEAD_LETTER_TOPIC && <DeadLetterSummary row={selected} />}
-          </Details>
-        )}
-        {selectedKey !== null && !selected && <NotHere eventKey={selectedKey} onClose={close} />}
-      </main>
+    <main className="workspace" data-details={selectedKey !== null || undefined}>
+      <h1 className="hidden-label">{view === "live" ? "Live" : "Dead letters"}</h1>
+      {view === "dead-letters" && letters ? (
+        <DeadLetters lane={letters} loaded={loaded} selectedKey={selectedKey} onSelect={select} />
+      ) : (
+        <Live feed={feed} selectedKey={selectedKey} onSelect={select} />
+      )}
+      {selected && (
+        <Details row={selected} onClose={close}>
+          {topicOf(selected.key) === DEAD_LETTER_TOPIC && <DeadLetterSummary row={selected} />}
+        </Details>
+      )}
+      {selectedKey !== null && !selected && <NotHere eventKey={selectedKey} onClose={close} />}
       <Notices feed={feed} />
-    </>
+    </main>
   );
 }
 
@@ -61,8 +62,8 @@ function NotHere({ eventKey, onClose }: { eventKey: string; onClose: () => void 
     <aside className="details" aria-label="Event details">
       <header className="details-head">
         <h2>Not in the buffer</h2>
-        <Button kind="bare" onClick={onClose} aria-label="Close details">
-          Esc
+        <Button kind="bare" onClick={onClose}>
+          Close
         </Button>
       </header>
       <p className="data details-subject">{eventKey}</p>
@@ -77,10 +78,15 @@ function NotHere({ eventKey, onClose }: { eventKey: string; onClose: () => void 
 function Notices({ feed }: { feed: Feed }) {
   const { session } = useServices();
   const state = useValue(session.state);
+  return state.name === "expired" ? (
+    <Expired email={state.account.email} />
+  ) : (
+    <ConnectionNotice feed={feed} />
+  );
+}
+
+function Expired({ email }: { email: string }) {
   const [signingIn, setSigningIn] = useState(false);
-  if (state.name !== "expired") {
-    return <ConnectionNotice feed={feed} />;
-  }
   return (
     <>
       <p className="notice" role="alert">
@@ -89,7 +95,7 @@ function Notices({ feed }: { feed: Feed }) {
       </p>
       {signingIn && (
         <Sheet title="Sign in" onClose={() => setSigningIn(false)}>
-          <SignIn email={state.account.email} />
+          <SignIn email={email} />
         </Sheet>
       )}
     </>

@@ -22,6 +22,7 @@ interface LiveProps {
 export function Live({ feed, selectedKey, onSelect }: LiveProps) {
   const { config, own } = useServices();
   const names = useValue(own.names);
+  const loaded = useValue(feed.loaded);
   const [form, setForm] = useState<"user" | "order" | null>(null);
   const users = feed.lane(USERS_TOPIC);
   const orders = feed.lane(ORDERS_TOPIC);
@@ -33,6 +34,7 @@ export function Live({ feed, selectedKey, onSelect }: LiveProps) {
           lane={users}
           title="Users created"
           shape="circle"
+          loaded={loaded}
           selectedKey={selectedKey}
           own={names}
           describe={ofUser}
@@ -46,6 +48,7 @@ export function Live({ feed, selectedKey, onSelect }: LiveProps) {
           lane={orders}
           title="Orders created"
           shape="square"
+          loaded={loaded}
           selectedKey={selectedKey}
           own={names}
           describe={ofOrder}

@@ -6,6 +6,7 @@ import { deadLetterOf, describeDeadLetter, reasonText } from "./describe";
 
 interface DeadLettersProps {
   readonly lane: Lane;
+  readonly loaded: boolean;
   readonly selectedKey: string | null;
   readonly onSelect: (row: EventRow) => void;
 }
@@ -13,12 +14,13 @@ interface DeadLettersProps {
 const NONE: ReadonlySet<string> = new Set();
 
 /** Events that could not be published, for operators. */
-export function DeadLetters({ lane, selectedKey, onSelect }: DeadLettersProps) {
+export function DeadLetters({ lane, loaded, selectedKey, onSelect }: DeadLettersProps) {
   return (
     <Pane
       lane={lane}
       title="Dead letters"
       shape="cross"
+      loaded={loaded}
       selectedKey={selectedKey}
       own={NONE}
       describe={describeDeadLetter}

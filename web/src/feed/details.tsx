@@ -31,8 +31,8 @@ export function Details({ row, onClose, children }: DetailsProps) {
         <h2 ref={heading} tabIndex={-1}>
           {event.type}
         </h2>
-        <Button kind="bare" onClick={onClose} aria-label="Close details">
-          Esc
+        <Button kind="bare" onClick={onClose}>
+          Close
         </Button>
       </header>
       <p className="data details-subject">{event.subject}</p>

@@ -31,6 +31,7 @@ export class Feed {
   readonly #options: FeedOptions;
   readonly #watch: Watch;
   readonly #state = new Value<WatchState>({ name: "idle" });
+  readonly #loaded = new Value(false);
   readonly #batches: Batches<{ topic: string; row: Row }>;
   readonly #end = new AbortController();
   #reading = false;
@@ -44,12 +45,17 @@ export class Feed {
       topics,
       start: { case: "newest", value: START_NEWEST },
       signal: this.#end.signal,
-      onState: (state) => this.#state.set(state),
+      onState: (state) => this.#enter(state),
     });
   }
 
   get state(): Readable<WatchState> {
     return this.#state;
+  }
+
+  /** Whether the topics were once read to their end. */
+  get loaded(): Readable<boolean> {
+    return this.#loaded;
   }
 
   lane(topic: string): Lane | undefined {
@@ -85,6 +91,13 @@ export class Feed {
 
   close(): void {
     this.#end.abort();
+  }
+
+  #enter(state: WatchState): void {
+    this.#state.set(state);
+    if (state.name === "live") {
+      this.#loaded.set(true);
+    }
   }
 
   #take({ message }: WatchResponse): void {

@@ -1,5 +1,5 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type ReactNode, useId, useRef, useState } from "react";
+import { type ReactNode, useCallback, useId, useRef, useState } from "react";
 import { count } from "../format";
 import { Button } from "../ui/button";
 import { Shape, type ShapeName } from "../ui/shape";
@@ -19,8 +19,10 @@ export interface PaneProps {
   readonly title: string;
   readonly shape: ShapeName;
   readonly action?: ReactNode;
-  /** Shown while there is no row. */
+  /** Shown when the topic was read to its end and there is no row. */
   readonly empty: ReactNode;
+  /** Whether the topic was read to its end. */
+  readonly loaded: boolean;
   readonly selectedKey: string | null;
   readonly own: ReadonlySet<string>;
   readonly describe: (row: EventRow) => string;
@@ -28,7 +30,18 @@ export interface PaneProps {
 }
 
 /** One live list. It follows the newest row; the pause button, or scrolling away from the top, holds it still. */
-export function Pane({ lane, title, shape, action, empty, selectedKey, own, describe, onSelect }: PaneProps) {
+export function Pane({
+  lane,
+  title,
+  shape,
+  action,
+  empty,
+  loaded,
+  selectedKey,
+  own,
+  describe,
+  onSelect,
+}: PaneProps) {
   const { rows, paused, waiting } = useValue(lane.view);
   const scroller = useRef<HTMLDivElement>(null);
   const [heldByButton, setHeldByButton] = useState(false);
@@ -40,10 +53,17 @@ export function Pane({ lane, title, shape, action, empty, selectedKey, own, desc
     getItemKey: (index) => rows[index]?.key ?? index,
     overscan: 12,
   });
-  const { activeKey, onKeyDown, onFocus } = useRowKeys(rows, {
+  const { activeKey, stand, onKeyDown, onFocus } = useRowKeys(rows, {
     show: (index) => virtual.scrollToIndex(index),
     open: onSelect,
   });
+  const select = useCallback(
+    (row: EventRow) => {
+      stand(row.key);
+      onSelect(row);
+    },
+    [stand, onSelect],
+  );
   const rowId = (key: string) => `${heading}${key}`;
 
   const follow = () => {
@@ -70,7 +90,7 @@ export function Pane({ lane, title, shape, action, empty, selectedKey, own, desc
       <header className="pane-head">
         <Shape name={shape} />
         <h2 id={heading}>{title}</h2>
-        <span className="quiet numbers">{count(rows.length)}</span>
+        {loaded && <span className="quiet numbers">{count(rows.length)}</span>}
         <span className="pane-actions">
           {paused ? (
             <Button onClick={follow} className="numbers">
@@ -88,7 +108,7 @@ export function Pane({ lane, title, shape, action, empty, selectedKey, own, desc
         </span>
       </header>
       {rows.length === 0 ? (
-        <div className="pane-empty">{empty}</div>
+        <Rowless loaded={loaded}>{empty}</Rowless>
       ) : (
         <div
           ref={scroller}
@@ -117,7 +137,7 @@ export function Pane({ lane, title, shape, action, empty, selectedKey, own, desc
                     active={row.key === activeKey}
                     own={row.kind === "event" && own.has(row.event.subject)}
                     describe={describe}
-                    onSelect={onSelect}
+                    onSelect={select}
                   />
                 )
               );
@@ -126,5 +146,22 @@ export function Pane({ lane, title, shape, action, empty, selectedKey, own, desc
         </div>
       )}
     </section>
+  );
+}
+
+const SKELETON_ROWS = Array.from({ length: 8 }, (_, index) => index);
+
+/** "Nothing there" is said only when that is known. */
+function Rowless({ loaded, children }: { loaded: boolean; children: ReactNode }) {
+  return loaded ? (
+    <div className="pane-empty">{children}</div>
+  ) : (
+    <ol className="skeleton" aria-hidden="true">
+      {SKELETON_ROWS.map((index) => (
+        <li key={index}>
+          <span />
+        </li>
+      ))}
+    </ol>
   );
 }

@@ -44,5 +44,5 @@ export function useRowKeys(rows: readonly Row[], { show, open }: RowActions) {
       setActiveKey(rows[0]?.key ?? null);
     }
   };
-  return { activeKey: at < 0 ? null : activeKey, onKeyDown, onFocus };
+  return { activeKey: at < 0 ? null : activeKey, stand: setActiveKey, onKeyDown, onFocus };
 }

@@ -12,19 +12,14 @@ export interface FieldProps extends InputHTMLAttributes<HTMLInputElement> {
 /** A labelled input with its hint and its error where a screen reader finds them. */
 export function Field({ label, hint, error, labelHidden = false, ...input }: FieldProps) {
   const id = useId();
-  const described = [error && `${id}-error`, hint && `${id}-hint`].filter(Boolean).join(" ");
+  const described = error ? `${id}-error` : hint && `${id}-hint`;
   return (
     <div className="field">
       <label htmlFor={id} className={labelHidden ? "hidden-label" : undefined}>
         {label}
       </label>
-      <input
-        id={id}
-        aria-invalid={error !== undefined}
-        aria-describedby={described || undefined}
-        {...input}
-      />
-      {hint && (
+      <input id={id} aria-invalid={error !== undefined} aria-describedby={described} {...input} />
+      {hint && !error && (
         <span id={`${id}-hint`} className="field-hint">
           {hint}
         </span>

@@ -20,8 +20,8 @@ export function Sheet({
     <dialog ref={dialog} className="sheet" aria-labelledby={heading} onClose={onClose}>
       <header className="sheet-head">
         <h2 id={heading}>{title}</h2>
-        <Button kind="bare" onClick={() => dialog.current?.close()} aria-label="Close">
-          Esc
+        <Button kind="bare" onClick={() => dialog.current?.close()}>
+          Close
         </Button>
       </header>
       {children}
