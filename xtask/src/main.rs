@@ -1,3 +1,45 @@
-//! `cargo xtask`: see `cargo xtask --help`.
+//! `cargo xtask`: starts Tailrace on this machine and checks the project. See `cargo xtask --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::commands::{down, logs, status, test, tidy, up};
+
+/// Starts Tailrace on this machine, without Docker, and checks the project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build and start everything; Ctrl-C stops it.
+    Up(up::Options),
+    /// What runs, where, and how it is.
+    Status(status::Options),
+    /// Stop what `up` started.
+    Down(down::Options),
+    /// Print logs.
+    Logs(logs::Options),
+    /// Every check and test, in order, until one fails.
+    Test(test::Options),
+    /// The checks of style that lints cannot do.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Up(options) => up::run(&options),
+        Command::Status(options) => status::run(&options),
+        Command::Down(options) => down::run(&options),
+        Command::Logs(options) => logs::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Tidy => tidy::run(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,8 @@
+//! What `cargo xtask` can do: one module each, named as the command is.
+
+pub mod down;
+pub mod logs;
+pub mod status;
+pub mod test;
+pub mod tidy;
+pub mod up;

