@@ -93,6 +93,8 @@ impl ReplicationConnection {
         let create =
             format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput NOEXPORT_SNAPSHOT", identifier(name));
         let rows = self.command(Attempt::CreateSlot, limit + self.command_timeout, &create).await?;
+        // A stream on this connection must not fail by it.
+        self.command(Attempt::CreateSlot, self.command_timeout, "RESET lock_timeout").await?;
         created_slot(rows).ok_or_else(|| unexpected(Attempt::CreateSlot))
     }
 
@@ -102,7 +104,7 @@ impl ReplicationConnection {
     /// If it does not exist or is in use.
     pub async fn drop_slot(&mut self, name: &str) -> Result<(), SourceError> {
         let drop = format!("DROP_REPLICATION_SLOT {}", identifier(name));
-        self.command(Attempt::CreateSlot, self.command_timeout, &drop).await.map(|_| ())
+        self.command(Attempt::DropSlot, self.command_timeout, &drop).await.map(|_| ())
     }
 
     /// Starts the stream.

@@ -18,12 +18,13 @@ pub(super) fn classify(attempt: Attempt, sqlstate: &str, text: &str) -> (SourceE
         "57P01" | "57P02" | "57P03" => (Retry, "the server stops or starts"),
         "57P04" => (Halt, "the database was dropped"),
         "55000" => (Halt, not_in_state(attempt)),
-        "42704" => (Halt, not_there(attempt)),
+        "42704" | "42P01" | "42703" => (Halt, not_there(attempt)),
         "42710" => (Halt, "a slot of this name exists: run without creating it, or choose another name"),
         "58P01" => (
             Halt,
             "the write-ahead log that the slot needs is gone: the slot must be made anew and the gap repaired",
         ),
+        "08P01" => (Halt, "connect to Postgres itself: a pooler cannot replicate"),
         "3D000" => (Halt, "create the database, or correct its name in the settings"),
         "28P01" => (Denied, "correct the password of this role in the settings"),
         "28000" => (Denied, "pg_hba.conf must admit this role from this host, with this kind of encryption"),
@@ -43,6 +44,7 @@ pub(super) const fn timed_out(attempt: Attempt) -> &'static str {
         Attempt::CreateSlot => SLOT_WAITS,
         Attempt::Connect
         | Attempt::IdentifySystem
+        | Attempt::DropSlot
         | Attempt::StartReplication
         | Attempt::Stream
         | Attempt::Finish
@@ -61,9 +63,12 @@ const fn not_in_state(attempt: Attempt) -> &'static str {
             "the slot can no longer be read from, wal_status in pg_replication_slots says why: it must be made anew and \
              the gap repaired"
         }
-        Attempt::Connect | Attempt::IdentifySystem | Attempt::Finish | Attempt::Catalog | Attempt::Lease => {
-            "the server log says more"
-        }
+        Attempt::Connect
+        | Attempt::IdentifySystem
+        | Attempt::DropSlot
+        | Attempt::Finish
+        | Attempt::Catalog
+        | Attempt::Lease => "the server log says more",
     }
 }
 
@@ -76,6 +81,7 @@ const fn not_there(attempt: Attempt) -> &'static str {
         }
         Attempt::Connect
         | Attempt::IdentifySystem
+        | Attempt::DropSlot
         | Attempt::CreateSlot
         | Attempt::Finish
         | Attempt::Catalog
@@ -88,6 +94,7 @@ const fn not_permitted(attempt: Attempt) -> &'static str {
         Attempt::Catalog | Attempt::Lease => "grant SELECT on the outbox table to this role",
         Attempt::Connect
         | Attempt::IdentifySystem
+        | Attempt::DropSlot
         | Attempt::CreateSlot
         | Attempt::StartReplication
         | Attempt::Stream
@@ -113,6 +120,7 @@ mod tests {
         use SourceErrorKind::{Denied, Halt, Retry};
         for (attempt, sqlstate, kind) in [
             (Attempt::Connect, "08006", Retry),
+            (Attempt::Connect, "08P01", Halt),
             (Attempt::Connect, "53300", Retry),
             (Attempt::Connect, "57P03", Retry),
             (Attempt::Stream, "57P01", Retry),

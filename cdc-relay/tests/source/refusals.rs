@@ -118,6 +118,8 @@ async fn a_slot_that_exists_is_not_made_again() {
         database.connect().await.create_slot(&database.slot, Duration::from_secs(1)).await.unwrap_err();
     check(&error, SourceErrorKind::Halt, Some("42710"), &["already exists"]);
     database.connect().await.drop_slot(&database.slot).await.unwrap();
+    let error = database.connect().await.drop_slot(&database.slot).await.unwrap_err();
+    check(&error, SourceErrorKind::Halt, Some("42704"), &["cannot drop the replication slot"]);
 }
 
 #[tokio::test]

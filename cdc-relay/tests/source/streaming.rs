@@ -1,11 +1,11 @@
 //! What was committed arrives, once acknowledged does not come again, and nothing falls in between.
 
 use bytes::Bytes;
-use cdc_relay::source::{SourceErrorKind, StreamOptions};
+use cdc_relay::source::{ReplicationConnection, SourceErrorKind, StreamOptions};
 use replication_protocol::pgoutput::Column;
 use replication_protocol::{CopyData, Lsn};
 
-use crate::support::{DEADLINE, PUBLICATION, Server, eventually, soon, status};
+use crate::support::{DEADLINE, PUBLICATION, Server, eventually, soon, start, status};
 
 #[tokio::test]
 async fn committed_rows_arrive_whole_and_in_order_and_rolled_back_ones_do_not() {
@@ -30,6 +30,18 @@ async fn committed_rows_arrive_whole_and_in_order_and_rolled_back_ones_do_not() 
     // Written while the stream is open.
     database.execute("insert into outbox values (5, '{}')").await;
     assert_eq!(tail.transaction().await.unwrap().numbers, [5]);
+    tail.finish(Lsn::ZERO).await;
+    database.drop_slot().await;
+}
+
+#[tokio::test]
+async fn a_slot_can_be_made_and_streamed_on_one_connection() {
+    let database = Server::shared().await.database().await;
+    let mut connection = database.connect().await;
+    connection.create_slot(&database.slot, DEADLINE).await.unwrap();
+    let mut tail = start(connection, &database.slot, PUBLICATION, Lsn::ZERO).await.unwrap();
+    database.execute("insert into outbox values (1, '{}')").await;
+    assert_eq!(tail.transaction().await.unwrap().numbers, [1]);
     tail.finish(Lsn::ZERO).await;
     database.drop_slot().await;
 }
@@ -179,8 +191,8 @@ async fn a_row_above_the_limit_ends_the_stream_and_says_what_to_do() {
     database.execute("insert into outbox values (1, to_json(repeat('x', 3000000)))").await;
     let mut options = database.options();
     options.frame_bytes_max = 1 << 20;
-    let connection = cdc_relay::source::ReplicationConnection::connect(&options).await.unwrap();
-    let mut tail = crate::support::start(connection, &database.slot, PUBLICATION, Lsn::ZERO).await.unwrap();
+    let connection = ReplicationConnection::connect(&options).await.unwrap();
+    let mut tail = start(connection, &database.slot, PUBLICATION, Lsn::ZERO).await.unwrap();
     let error = tail.transaction().await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Halt);
     assert!(error.to_string().contains("above the limit of 1048576 bytes; raise the limit"), "{error}");
