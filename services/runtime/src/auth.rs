@@ -65,6 +65,11 @@ impl Verifier {
         Ok(Self { keys: Arc::new(Keys::published_at(&settings.auth_keys_url)?) })
     }
 
+    /// Checks what [`Verifier::connect`] would refuse; needs no runtime and touches no network.
+    pub fn check(settings: &AuthSettings) -> Result<(), Misconfigured> {
+        Keys::check(&settings.auth_keys_url)
+    }
+
     /// Verifies with these keys and no others.
     pub fn fixed(keys: impl IntoIterator<Item = SigningKey>) -> Self {
         Self { keys: Arc::new(Keys::fixed(keys)) }

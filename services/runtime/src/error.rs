@@ -107,6 +107,16 @@ impl Violations {
         }
     }
 
+    /// Whether nothing is wrong so far.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// The fields that are not valid.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|(path, _)| path.as_str())
+    }
+
     /// The problem that names them.
     pub fn into_problem(self) -> Problem {
         Problem::invalid_fields(self.fields)

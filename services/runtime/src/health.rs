@@ -28,7 +28,7 @@ struct Shared {
 }
 
 impl Readiness {
-    /// No condition yet: ready until one is added or `shutdown` is requested.
+    /// No condition yet, and so not ready: nobody has said that anything works.
     pub fn new(shutdown: Shutdown) -> Self {
         let shared = Shared { conditions: Mutex::default(), changes: watch::Sender::new(()), shutdown };
         Self { shared: Arc::new(shared) }
@@ -41,9 +41,10 @@ impl Readiness {
         condition
     }
 
-    /// Whether every condition holds and no shutdown was requested.
+    /// Whether there are conditions, every one holds, and no shutdown was requested.
     pub fn ready(&self) -> bool {
-        !self.shared.shutdown.requested() && self.conditions().values().all(Result::is_ok)
+        let conditions = self.conditions();
+        !self.shared.shutdown.requested() && !conditions.is_empty() && conditions.values().all(Result::is_ok)
     }
 
     /// Whether a shutdown was requested.
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn a_new_condition_has_failed_until_its_owner_says_otherwise() {
         let readiness = Readiness::new(Shutdown::new());
-        assert!(readiness.ready());
+        assert!(!readiness.ready(), "nobody has said that anything works");
         let database = readiness.condition("postgres");
         assert!(!readiness.ready());
         assert_eq!(readiness.to_string(), "postgres: starting\n");

@@ -18,6 +18,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{info, warn};
 
 use crate::{
+    health::Condition,
     process::{Context, Misconfigured},
     settings::{DatabaseSettings, read_secret},
     shutdown::Shutdown,
@@ -80,8 +81,22 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// Waits for the database, prepares it, tends it hourly, and keeps the condition `postgres` true until shutdown. Absence is
 /// said once and waited out with growing, jittered pauses; a refusal (wrong password, failed migration) is returned.
-pub async fn keep(pool: &Pool, context: &Context, upkeep: &impl Upkeep) -> Result<(), KeepError> {
+pub fn keep<'a>(
+    pool: &'a Pool,
+    context: &'a Context,
+    upkeep: &'a impl Upkeep,
+) -> impl Future<Output = Result<(), KeepError>> + 'a {
+    // Added here and not at the first poll: a process must not look ready before anybody looked at the database.
     let condition = context.readiness.condition("postgres");
+    kept(pool, context, upkeep, condition)
+}
+
+async fn kept(
+    pool: &Pool,
+    context: &Context,
+    upkeep: &impl Upkeep,
+    condition: Condition,
+) -> Result<(), KeepError> {
     let mut absence = Absence::default();
     let mut prepared = false;
     let mut tended_at: Option<Instant> = None;

@@ -62,6 +62,7 @@ pub async fn run(
     let routes = Routes::new(user_api).add_service(auth_api);
 
     let schema = Schema { migrate: config.migrate };
+    let keeping = postgres::keep(&pool, &context, &schema);
     // The port answers while the database is still waited for: callers then read UNAVAILABLE, and probes the reason.
     tokio::try_join!(
         async {
@@ -69,7 +70,7 @@ pub async fn run(
                 .await
                 .map_err(anyhow::Error::from)
         },
-        async { postgres::keep(&pool, &context, &schema).await.map_err(anyhow::Error::from) },
+        async { keeping.await.map_err(anyhow::Error::from) },
     )?;
     Ok(())
 }

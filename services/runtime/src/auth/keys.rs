@@ -36,16 +36,12 @@ impl Keys {
         Self { publisher: None, known: Mutex::new(Known { keys: usable(keys), asked_at: None }) }
     }
 
+    pub(super) fn check(url: &str) -> Result<(), Misconfigured> {
+        endpoint(url).map(drop)
+    }
+
     pub(super) fn published_at(url: &str) -> Result<Self, Misconfigured> {
-        let endpoint = Endpoint::from_shared(url.to_owned())
-            .ok()
-            .filter(|endpoint| endpoint.uri().scheme().is_some() && endpoint.uri().authority().is_some())
-            .ok_or_else(|| {
-                Misconfigured::new(format!(
-                    "TAILRACE_AUTH_KEYS_URL: `{url}` is not like http://127.0.0.1:5001"
-                ))
-            })?;
-        let channel = endpoint.connect_timeout(REQUEST_TIMEOUT).timeout(REQUEST_TIMEOUT).connect_lazy();
+        let channel = endpoint(url)?.connect_timeout(REQUEST_TIMEOUT).timeout(REQUEST_TIMEOUT).connect_lazy();
         Ok(Self { publisher: Some(AuthServiceClient::new(channel)), known: Mutex::default() })
     }
 
@@ -79,6 +75,15 @@ impl fmt::Debug for Keys {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Keys").finish_non_exhaustive()
     }
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, Misconfigured> {
+    Endpoint::from_shared(url.to_owned())
+        .ok()
+        .filter(|endpoint| endpoint.uri().scheme().is_some() && endpoint.uri().authority().is_some())
+        .ok_or_else(|| {
+            Misconfigured::new(format!("TAILRACE_AUTH_KEYS_URL: `{url}` is not like http://127.0.0.1:5001"))
+        })
 }
 
 fn usable(keys: impl IntoIterator<Item = SigningKey>) -> HashMap<String, DecodingKey> {

@@ -1,0 +1,25 @@
+//! Why a command of this service fails, in words of its own; `grpc.rs` gives them a status.
+
+use tailrace_runtime::postgres::Failure;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct Error(#[from] pub(crate) Kind);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Kind {
+    #[error("the request id was used for another request")]
+    RequestReused,
+    #[error("no such order")]
+    NotFound,
+    #[error("something inside failed")]
+    Inside(#[source] Failure),
+}
+
+impl Error {
+    /// A failure that the caller can do nothing about, except try again when it is the database's absence.
+    pub(crate) fn inside(failure: impl Into<Failure>) -> Self {
+        Kind::Inside(failure.into()).into()
+    }
+}

@@ -1,0 +1,32 @@
+//! Boot of the order service: which command, with which settings.
+
+use std::process::ExitCode;
+
+use order_service::{
+    config::{Cli, Command, DEFAULTS},
+    run,
+};
+use tailrace_runtime::{probe, process, settings};
+
+const NAME: &str = "order-service";
+
+fn main() -> ExitCode {
+    let cli: Cli = settings::parse(DEFAULTS);
+    let config = &cli.config;
+    if cli.check_config {
+        return match config.check() {
+            Ok(()) => process::configuration_ok(),
+            Err(problem) => process::exit_code(NAME, Err(problem.into())),
+        };
+    }
+    match cli.command {
+        None => process::main(NAME, &config.process, |context| async move {
+            let listener = process::listen("TAILRACE_LISTEN", config.grpc.listen).await?;
+            run(config, listener, context).await
+        }),
+        Some(Command::Migrate) => process::command(NAME, &config.process, order_service::migrate(config)),
+        Some(Command::Probe) => {
+            process::exit_code(NAME, probe::ready(config.process.ops_listen).map_err(Into::into))
+        }
+    }
+}

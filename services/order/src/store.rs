@@ -1,0 +1,180 @@
+//! The SQL of this service, and nothing else.
+
+use tailrace_outbox::{Event, MigrateError, Remembered, Request, Write, WriteError};
+use tailrace_runtime::{
+    page::Page,
+    postgres::{Client, Failure, Pool, Upkeep},
+};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+use uuid::Uuid;
+
+use crate::{
+    error::Error,
+    money::{Currency, Money},
+    order::{Basket, Line, Order, Product, Quantity},
+};
+
+const MIGRATIONS: &[(&str, &str)] = &[("V1__orders", include_str!("../migrations/V1__orders.sql"))];
+const PLACED: &str = "placed";
+
+/// An order and its lines as one row, the lines in arrays of one length.
+const SELECT: &str = "
+    SELECT id, buyer, currency::text, version, create_time, update_time, products, quantities, unit_prices
+    FROM orders CROSS JOIN LATERAL (
+        SELECT array_agg(product ORDER BY line_number) AS products,
+               array_agg(quantity ORDER BY line_number) AS quantities,
+               array_agg(unit_price_minor ORDER BY line_number) AS unit_prices
+        FROM order_lines WHERE order_id = id) AS lines";
+
+/// Orders in Postgres.
+#[derive(Clone)]
+pub(crate) struct Store {
+    pool: Pool,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Created {
+    /// The order exists now.
+    New,
+    /// Nothing was written; the request was carried out before.
+    RequestSeen,
+}
+
+impl Store {
+    pub(crate) fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    /// Writes an order, its lines and the event of its creation; all or nothing.
+    pub(crate) async fn create(
+        &self,
+        order: &Order,
+        request: Option<&Request>,
+        event: &Event,
+    ) -> Result<Created, Error> {
+        let lines = order.basket.lines();
+        let total = order.basket.total();
+        let (currency, total_minor) = (total.currency(), total.minor());
+        let products: Vec<&str> = lines.iter().map(|line| line.product.as_str()).collect();
+        let quantities: Vec<i32> = lines.iter().map(|line| line.quantity.get()).collect();
+        let unit_prices: Vec<i64> = lines.iter().map(|line| line.unit_price.minor()).collect();
+        let parameters: [(&(dyn ToSql + Sync), Type); 10] = [
+            (&order.id, Type::UUID),
+            (&order.buyer, Type::TEXT),
+            (&PLACED, Type::TEXT),
+            (&currency.as_str(), Type::TEXT),
+            (&total_minor, Type::INT8),
+            (&order.version, Type::INT8),
+            (&order.create_time, Type::TIMESTAMPTZ),
+            (&products, Type::TEXT_ARRAY),
+            (&quantities, Type::INT4_ARRAY),
+            (&unit_prices, Type::INT8_ARRAY),
+        ];
+        let write = Write::of(
+            "INSERT INTO orders (id, buyer, state, currency, total_minor, version, create_time, update_time) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+            parameters,
+        )
+        .and(
+            "INSERT INTO order_lines (order_id, line_number, product, quantity, unit_price_minor) \
+             SELECT $1, line.number, line.product, line.quantity, line.unit_price \
+             FROM entity, unnest($8, $9, $10) WITH ORDINALITY AS line (product, quantity, unit_price, number)",
+        );
+        let client = self.client().await?;
+        match write.once(request, &order.id).execute(&client, event).await {
+            Ok(()) => Ok(Created::New),
+            Err(WriteError::RequestSeen) => Ok(Created::RequestSeen),
+            Err(error) => Err(Error::inside(error)),
+        }
+    }
+
+    pub(crate) async fn remembered(&self, request: &Request) -> Result<Remembered, Error> {
+        tailrace_outbox::remembered(&*self.client().await?, request).await.map_err(Error::inside)
+    }
+
+    /// The order, if `buyer` bought it; no buyer: whoever did.
+    pub(crate) async fn get(&self, id: Uuid, buyer: Option<&str>) -> Result<Option<Order>, Error> {
+        let statement = format!("{SELECT} WHERE id = $1 AND ($2 IS NULL OR buyer = $2)");
+        let client = self.client().await?;
+        let row = client.query_typed_opt(&statement, &[(&id, Type::UUID), (&buyer, Type::TEXT)]).await;
+        row.map_err(Error::inside)?.as_ref().map(order_of).transpose()
+    }
+
+    /// The orders of `buyer`, or all: one row more than the page holds, if there is one.
+    pub(crate) async fn list(&self, page: &Page, buyer: Option<&str>) -> Result<Vec<Order>, Error> {
+        // Two statements, because one with `$2 IS NULL OR …` keeps Postgres from using the buyer's index.
+        let whose = if buyer.is_some() { "buyer = $3" } else { "$3 IS NULL" };
+        let statement =
+            format!("{SELECT} WHERE {whose} AND ($1 IS NULL OR id < $1) ORDER BY id DESC LIMIT $2");
+        let (before, limit) = (page.before(), page.limit());
+        let client = self.client().await?;
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&before, Type::UUID), (&limit, Type::INT8), (&buyer, Type::TEXT)];
+        let rows = client.query_typed(&statement, &parameters).await;
+        rows.map_err(Error::inside)?.iter().map(order_of).collect()
+    }
+
+    async fn client(&self) -> Result<Client, Error> {
+        self.pool.get().await.map_err(Error::inside)
+    }
+}
+
+/// The schema of this service, kept up to date.
+pub(crate) struct Schema {
+    pub(crate) migrate: bool,
+}
+
+impl Upkeep for Schema {
+    async fn prepare(&self, client: Client) -> Result<(), Failure> {
+        if self.migrate {
+            return Ok(migrate(client).await?);
+        }
+        let mut client = Client::take(client);
+        if tailrace_outbox::migrated(&mut client, MIGRATIONS).await? {
+            return Ok(());
+        }
+        // Someone else will; until then the database is as good as absent.
+        Err(std::io::Error::other("the schema is not up to date: run `order-service migrate`").into())
+    }
+
+    async fn tend(&self, client: Client) -> Result<(), Failure> {
+        Ok(tailrace_outbox::upkeep(&client).await?)
+    }
+}
+
+/// Brings the schema up to date. The connection leaves the pool: it may keep the lock when this fails.
+pub(crate) async fn migrate(client: Client) -> Result<(), MigrateError> {
+    tailrace_outbox::migrate(&mut Client::take(client), MIGRATIONS).await
+}
+
+fn order_of(row: &Row) -> Result<Order, Error> {
+    let currency: String = column(row, 2)?;
+    let currency = Currency::new(&currency).map_err(Error::inside)?;
+    let (products, quantities): (Vec<String>, Vec<i32>) = (column(row, 6)?, column(row, 7)?);
+    let unit_prices: Vec<i64> = column(row, 8)?;
+    let lines = products.into_iter().zip(quantities).zip(unit_prices).map(|((product, quantity), price)| {
+        Ok(Line {
+            product: Product::new(product).map_err(Error::inside)?,
+            quantity: Quantity::new(quantity).map_err(Error::inside)?,
+            unit_price: Money::new(price, currency).map_err(Error::inside)?,
+        })
+    });
+    let lines = lines.collect::<Result<Vec<_>, Error>>()?;
+    let basket = Basket::new(lines, "lines").map_err(|_| Error::inside("a stored order is not valid"))?;
+    Ok(Order {
+        id: column(row, 0)?,
+        buyer: column(row, 1)?,
+        basket,
+        version: column(row, 3)?,
+        create_time: column(row, 4)?,
+        update_time: column(row, 5)?,
+    })
+}
+
+fn column<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, Error> {
+    row.try_get(index).map_err(Error::inside)
+}

@@ -1,0 +1,65 @@
+//! Signing in, and the keys that verify what it gives.
+
+use tailrace::{
+    auth::v1::{ListSigningKeysRequest, LoginRequest},
+    user::v1::GetUserRequest,
+};
+use tailrace_runtime::{auth::Verifier, settings::AuthSettings};
+use tonic::Code;
+
+use crate::support::{Database, PASSWORD, Service, reason, with_token};
+
+fn login(email: &str, password: &str) -> LoginRequest {
+    LoginRequest { email: email.to_owned(), password: password.to_owned() }
+}
+
+#[tokio::test]
+async fn the_published_keys_verify_the_tokens() {
+    let database = Database::new().await;
+    let service = Service::start(&database).await;
+    let user = service.create("ada@example.org").await;
+    let answer =
+        service.auth().login(login("Ada@Example.ORG", PASSWORD)).await.expect("signed in").into_inner();
+    assert_eq!(answer.user, user.name);
+    assert!(!answer.operator);
+    assert_eq!(answer.expires_in.expect("a lifetime").seconds, 3600);
+
+    let keys = service.auth().list_signing_keys(ListSigningKeysRequest {}).await.expect("keys").into_inner();
+    let fixed = Verifier::fixed(keys.signing_keys);
+    let asking = Verifier::connect(&AuthSettings { auth_keys_url: service.url() }).expect("a URL");
+    for verifier in [fixed, asking] {
+        let principal = verifier.verify(&answer.access_token).await.expect("a principal");
+        assert_eq!((principal.user, principal.operator), (user.name.clone(), false));
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_address_and_a_wrong_password_read_the_same() {
+    let database = Database::new().await;
+    let service = Service::start(&database).await;
+    service.create("ada@example.org").await;
+    let wrong =
+        service.auth().login(login("ada@example.org", "wrong horse")).await.expect_err("wrong password");
+    let unknown =
+        service.auth().login(login("eve@example.org", PASSWORD)).await.expect_err("unknown address");
+    assert_eq!((wrong.code(), reason(&wrong).as_str()), (Code::Unauthenticated, "CREDENTIALS_INVALID"));
+    assert_eq!((unknown.code(), unknown.message()), (wrong.code(), wrong.message()));
+    assert_eq!(reason(&unknown), reason(&wrong));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn calls_without_a_valid_token_are_refused() {
+    let database = Database::new().await;
+    let service = Service::start(&database).await;
+    let user = service.create("ada@example.org").await;
+    let get = GetUserRequest { name: user.name };
+    let missing = service.users().get_user(get.clone()).await.expect_err("no token");
+    assert_eq!((missing.code(), reason(&missing).as_str()), (Code::Unauthenticated, "TOKEN_MISSING"));
+    let mut token = service.token("ada@example.org").await;
+    token.truncate(token.len() - 4);
+    let forged = service.users().get_user(with_token(get, &token)).await.expect_err("a forged token");
+    assert_eq!((forged.code(), reason(&forged).as_str()), (Code::Unauthenticated, "TOKEN_INVALID"));
+    service.stop().await;
+}

@@ -1,0 +1,181 @@
+//! One Postgres for this test binary, a database for each test, and the service inside the test's process.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tailrace::{
+    auth::v1::{LoginRequest, auth_service_client::AuthServiceClient},
+    user::v1::{CreateUserRequest, User, user_service_client::UserServiceClient},
+};
+use tailrace_runtime::{process::Context, settings, task};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_postgres::{Client, NoTls};
+use tonic::{Request, Status, metadata::MetadataValue, transport::Channel};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use user_service::{
+    config::{Cli, DEFAULTS},
+    keygen,
+    token::Issuer,
+};
+use xtask::native::{Postgres, PostgresOptions, Scratch};
+
+/// Longer than anything here takes on a loaded machine; only a failure waits for it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const PASSWORD: &str = "correct horse";
+
+static POSTGRES: LazyLock<(Postgres, Scratch)> = LazyLock::new(|| {
+    let scratch = Scratch::new().expect("a folder");
+    let options = PostgresOptions { without_fsync: true, ..PostgresOptions::default() };
+    let postgres = Postgres::start(&scratch.path().join("postgres"), options).expect("Postgres starts");
+    (postgres, scratch)
+});
+
+/// An empty database.
+pub(crate) struct Database {
+    name: String,
+}
+
+impl Database {
+    pub(crate) async fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("users_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let administrator = connect(&POSTGRES.0.superuser_url("postgres")).await;
+        administrator.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database");
+        Self { name }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        POSTGRES.0.superuser_url(&self.name)
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        connect(&self.url()).await
+    }
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("Postgres answers");
+    task::spawn("connection", async move { drop(connection.await) });
+    client
+}
+
+/// A folder with a signing key in it.
+pub(crate) fn signing_key() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("key.pem");
+    keygen(&path).expect("a key");
+    (folder, path)
+}
+
+pub(crate) fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address")
+}
+
+/// The service in this process.
+pub(crate) struct Service {
+    address: SocketAddr,
+    context: Context,
+    running: JoinHandle<anyhow::Result<()>>,
+    _key: tempfile::TempDir,
+}
+
+impl Service {
+    /// Starts it, and returns when it is ready.
+    pub(crate) async fn start(database: &Database) -> Self {
+        let service = Self::launch(&database.url()).await;
+        let ready = service.context.readiness.changed_from(false);
+        timeout(DEADLINE, ready).await.unwrap_or_else(|_| panic!("not ready: {}", service.context.readiness));
+        service
+    }
+
+    /// Starts it without waiting.
+    pub(crate) async fn launch(database_url: &str) -> Self {
+        let (folder, key) = signing_key();
+        let arguments = [
+            "user-service",
+            "--database-url",
+            database_url,
+            "--signing-key-file",
+            key.to_str().expect("UTF-8"),
+        ];
+        let cli: Cli = settings::parse_from(arguments, DEFAULTS).expect("a command line");
+        let issuer = Issuer::from_settings(&cli.config.tokens).expect("a key");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let context = Context::detached();
+        let running = task::spawn("user-service", {
+            let context = context.clone();
+            async move { user_service::run(&cli.config, issuer, listener, context).await }
+        });
+        Self { address, context, running, _key: folder }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn channel(&self) -> Channel {
+        Channel::from_shared(self.url()).expect("a URL").connect_lazy()
+    }
+
+    pub(crate) fn users(&self) -> UserServiceClient<Channel> {
+        UserServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn auth(&self) -> AuthServiceClient<Channel> {
+        AuthServiceClient::new(self.channel())
+    }
+
+    /// Creates a user with [`PASSWORD`].
+    pub(crate) async fn create(&self, email: &str) -> User {
+        self.users().create_user(new_user("Ada", email)).await.expect("a user").into_inner()
+    }
+
+    /// The access token of a user with [`PASSWORD`].
+    pub(crate) async fn token(&self, email: &str) -> String {
+        let request = LoginRequest { email: email.to_owned(), password: PASSWORD.to_owned() };
+        self.auth().login(request).await.expect("a token").into_inner().access_token
+    }
+
+    pub(crate) async fn stop(self) {
+        self.context.shutdown.request();
+        timeout(DEADLINE, self.running).await.expect("it stops").expect("no panic").expect("a clean stop");
+    }
+}
+
+pub(crate) fn new_user(display_name: &str, email: &str) -> CreateUserRequest {
+    let user = User { display_name: display_name.to_owned(), email: email.to_owned(), ..User::default() };
+    CreateUserRequest { user: Some(user), password: PASSWORD.to_owned(), request_id: String::new() }
+}
+
+pub(crate) fn with_token<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    let value: MetadataValue<_> = format!("Bearer {token}").parse().expect("a header value");
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+pub(crate) fn details(status: &Status) -> ErrorDetails {
+    status.check_error_details().expect("details")
+}
+
+pub(crate) fn reason(status: &Status) -> String {
+    let details = details(status);
+    let info = details.error_info().expect("every error has an ErrorInfo");
+    assert_eq!(info.domain, "tailrace");
+    info.reason.clone()
+}
+
+pub(crate) fn fields(status: &Status) -> Vec<String> {
+    let details = details(status);
+    let bad_request = details.bad_request().expect("field violations");
+    bad_request.field_violations.iter().map(|violation| violation.field.clone()).collect()
+}
