@@ -166,7 +166,7 @@ impl Feed {
             return false;
         }
         log.start = log.start.max(start);
-        log.end = end;
+        log.end = log.end.max(end);
         log.current |= log.next >= end;
         true
     }

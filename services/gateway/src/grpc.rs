@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     admission::Admission,
     cursor::Cursor,
+    ends::Ends,
     error::{self, End},
     filter::{Catalog, Filter},
     mailbox::{Receiver, mailbox},
@@ -40,6 +41,8 @@ pub struct EventStream {
     pub catalog: Catalog,
     /// How many may.
     pub admission: Admission,
+    /// The present.
+    pub ends: Ends,
     /// The most that waits for one subscriber, in bytes.
     pub mailbox_bytes_max: usize,
     /// What each stream needs.
@@ -72,6 +75,7 @@ impl EventStream {
         if hub.read(|feed| feed.logs().next().is_none()) {
             return Err(error::not_ready());
         }
+        self.ends.settle().await;
         let start = match start {
             None | Some(watch_request::Start::Live(_)) => Start::Live,
             Some(watch_request::Start::Earliest(_)) => Start::Earliest,

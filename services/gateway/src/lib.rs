@@ -11,6 +11,7 @@ pub mod admission;
 pub mod config;
 pub mod consumer;
 pub mod cursor;
+pub mod ends;
 pub mod error;
 pub mod event;
 pub mod feed;
@@ -34,7 +35,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use tonic::{server::NamedService, service::Routes};
 
 use crate::{
-    admission::Admission, config::Settings, consumer::Consumer, feed::Feed, filter::Catalog,
+    admission::Admission, config::Settings, consumer::Consumer, ends::Ends, feed::Feed, filter::Catalog,
     grpc::EventStream, hub::Hub, kafka::Kafka, replay::Replays, watch::Surroundings, wire::EventStreamServer,
 };
 
@@ -70,6 +71,7 @@ pub async fn run(
         catalog,
         admission: Admission::new(settings.streams.streams_max, settings.streams.streams_per_principal_max),
         mailbox_bytes_max: settings.streams.mailbox_bytes_max,
+        ends: Ends::new(kafka.clone(), Arc::clone(&hub)),
         surroundings: Surroundings {
             hub,
             replays: Replays::new(kafka, usize::from(settings.topics.replays_max)),

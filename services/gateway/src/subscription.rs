@@ -90,7 +90,7 @@ struct Place {
     partition: Partition,
     next: i64,
     generation: u32,
-    /// The offset at which the partition counts as caught up, once that is known.
+    /// The end of the partition when the stream began, once that is known.
     target: Option<i64>,
     /// It stands at the beginning, wherever that is: nothing that is gone was promised.
     floating: bool,
@@ -229,6 +229,7 @@ impl Subscription {
         let first_offset = place.next;
         place.next = log.start;
         place.generation = log.generation;
+        place.target = Some(log.end);
         place.floating = true;
         self.gap(index, first_offset, Reason::TopicRecreated)
     }
@@ -274,9 +275,8 @@ impl Subscription {
         for head in heads {
             let place = &mut self.places[head.place];
             place.next = place.next.max(head.log.next);
-            if place.target.is_none() && head.log.current {
-                place.target = Some(head.log.next);
-            }
+            // A partition that a cursor named before the feed knew it.
+            place.target.get_or_insert(head.log.end);
         }
         let reached = heads.iter().all(|head| {
             self.places[head.place].target.is_some_and(|target| self.places[head.place].next >= target)
@@ -322,7 +322,7 @@ impl Place {
             partition: partition.clone(),
             next,
             generation: log.generation,
-            target: None,
+            target: Some(log.end),
             floating: false,
             looked_up: false,
         }
@@ -334,8 +334,10 @@ impl Place {
 
     /// A partition that the feed does not know yet keeps its offset until it does.
     fn resumed(partition: &Partition, next: i64, feed: &Feed) -> Self {
-        let unknown = Log::default();
-        Self::at(partition, next, feed.log(partition).unwrap_or(&unknown))
+        match feed.log(partition) {
+            Some(log) => Self::at(partition, next, log),
+            None => Self { target: None, ..Self::at(partition, next, &Log::default()) },
+        }
     }
 
     fn pass(&mut self, offset: i64) {

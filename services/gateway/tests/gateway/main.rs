@@ -1,0 +1,13 @@
+//! The gateway against a real Kafka: what a subscriber is promised, and what a process has to do.
+
+mod caller;
+mod drain;
+mod outage;
+mod page;
+mod process;
+mod resume;
+mod retention;
+mod slow;
+mod start;
+mod support;
+mod visibility;
