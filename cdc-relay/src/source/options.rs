@@ -62,8 +62,8 @@ impl ReplicationOptions {
 pub enum TlsMode {
     /// Not at all.
     Disable,
-    /// Encrypted; the certificate is not verified. A password is still safe from someone in the middle, because
-    /// SCRAM is bound to the certificate wherever the server offers it.
+    /// Encrypted; the certificate is not verified. Keeps listeners out. Someone in the middle gets neither the password
+    /// in clear text nor a session with it, as long as the server asks for SCRAM.
     Require,
     /// Encrypted; the certificate must be signed by one of these and be made out to the host.
     VerifyFull(Arc<RootCertStore>),

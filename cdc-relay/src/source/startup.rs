@@ -22,7 +22,7 @@ use replication_protocol::frame::Frame;
 
 use super::backend::{self, Authentication};
 use super::error::{Attempt, SourceError, SourceErrorKind};
-use super::options::{ReplicationOptions, Secret};
+use super::options::{ReplicationOptions, Secret, TlsMode};
 use super::socket::{Encryption, Socket};
 use super::wire::Wire;
 
@@ -78,14 +78,17 @@ async fn authenticate(
             let hash = md5_hash(options.user.as_bytes(), password(options)?.as_bytes(), salt);
             send_password(wire, &hash).await?;
         }
-        Authentication::CleartextPassword if *encryption == Encryption::None => {
-            let what = "the server asks for the password in clear text, and the connection is not encrypted";
+        Authentication::CleartextPassword if matches!(options.tls, TlsMode::VerifyFull(_)) => {
+            send_password(wire, password(options)?).await?;
+        }
+        Authentication::CleartextPassword => {
+            let what =
+                "the server asks for the password in clear text, and it is not verified who the server is";
             return Err(denied(
                 what,
-                "set password_encryption = scram-sha-256 on the server, or encrypt the connection",
+                "set password_encryption = scram-sha-256 on the server, or verify its certificate",
             ));
         }
-        Authentication::CleartextPassword => send_password(wire, password(options)?).await?,
         Authentication::Unsupported(_) | Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => {
             let what = "the server asks for a way to authenticate that the relay does not have";
             return Err(denied(what, "let pg_hba.conf use scram-sha-256 for this role"));

@@ -2,9 +2,19 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
+use std::sync::Arc;
 
-use cdc_relay::source::{Catalog, ReplicationConnection, ReplicationOptions, SourceErrorKind, TlsMode};
+use cdc_relay::source::{
+    Catalog, ReplicationConnection, ReplicationOptions, Secret, SourceErrorKind, TlsMode,
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::support::{Server, eventually};
 
@@ -56,12 +66,11 @@ async fn refused(options: &ReplicationOptions) {
 }
 
 #[tokio::test]
-async fn a_verified_connection_is_encrypted_and_its_password_bound_to_it() {
+async fn a_verified_connection_is_encrypted() {
     let (server, authority) = encrypted_server("127.0.0.1").await;
     let database = server.database().await;
     let mut options = database.options();
     options.tls = TlsMode::verify_full(authority.as_bytes()).unwrap();
-    // Without a bound password there is no way in: the server offers only the mechanism that binds.
     let connection = ReplicationConnection::connect(&options).await.unwrap();
     let sql = "select ssl from pg_stat_ssl where pid = $1";
     let row = database.client.query_one(sql, &[&connection.backend_pid()]).await.unwrap();
@@ -83,6 +92,41 @@ async fn an_unknown_authority_is_refused_and_require_does_not_ask() {
 }
 
 #[tokio::test]
+async fn someone_in_the_middle_gets_no_session_even_where_certificates_are_not_verified() {
+    let (server, authority) = encrypted_server("127.0.0.1").await;
+    let mut options = server.database().await.options();
+    options.tls = TlsMode::Require;
+    ReplicationConnection::connect(&options).await.unwrap();
+    options.port = man_in_the_middle(options.port, &authority).await;
+    let error =
+        ReplicationConnection::connect(&options).await.err().expect("the proof is bound to the certificate");
+    assert_eq!(error.kind(), SourceErrorKind::Denied, "{error}");
+    assert!(error.to_string().contains("channel binding check failed"), "{error}");
+}
+
+#[tokio::test]
+async fn a_password_is_not_sent_in_clear_text_to_a_server_that_is_not_verified() {
+    let mut options = ReplicationOptions::new("127.0.0.1", 0, "cdc_relay", "users");
+    options.password = Some(Secret::new("the password"));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    options.port = listener.local_addr().unwrap().port();
+    let connect = ReplicationConnection::connect(&options);
+    let server = async {
+        let (mut client, _) = listener.accept().await.unwrap();
+        client.write_all(b"R\0\0\0\x08\0\0\0\x03").await.unwrap();
+        let mut heard = Vec::new();
+        // The client hangs up over our question, which may break the connection rather than end it.
+        let _ = client.read_to_end(&mut heard).await;
+        heard
+    };
+    let (connected, heard) = tokio::join!(connect, server);
+    let error = connected.err().expect("a refusal");
+    assert_eq!(error.kind(), SourceErrorKind::Denied, "{error}");
+    assert!(error.to_string().contains("in clear text"), "{error}");
+    assert!(!heard.windows(12).any(|window| window == b"the password"));
+}
+
+#[tokio::test]
 async fn a_certificate_for_another_host_is_refused() {
     let (server, authority) = encrypted_server("elsewhere.example").await;
     let mut options = server.database().await.options();
@@ -97,4 +141,45 @@ async fn a_server_without_tls_is_refused_when_tls_is_asked_for() {
     let error = ReplicationConnection::connect(&options).await.err().unwrap();
     assert_eq!(error.kind(), SourceErrorKind::Denied, "{error}");
     assert!(error.to_string().contains("does not offer TLS; set ssl = on"), "{error}");
+}
+
+/// Takes one connection under a certificate of its own and passes everything on to the true server.
+async fn man_in_the_middle(server_port: u16, server_authority: &str) -> u16 {
+    let (_, certificate, key) = certificate("127.0.0.1");
+    let certificates = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let config = server_builder().with_no_client_auth().with_single_cert(certificates, key).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(server_authority.as_bytes()).unwrap()).unwrap();
+    let connector =
+        TlsConnector::from(Arc::new(client_builder().with_root_certificates(roots).with_no_client_auth()));
+
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tailrace_runtime::task::spawn("man in the middle", async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = TcpStream::connect(("127.0.0.1", server_port)).await.unwrap();
+        let mut request = [0; 8];
+        client.read_exact(&mut request).await.unwrap();
+        server.write_all(&request).await.unwrap();
+        client.write_u8(server.read_u8().await.unwrap()).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let mut server = connector.connect(name, server).await.unwrap();
+        let mut client = TlsAcceptor::from(Arc::new(config)).accept(client).await.unwrap();
+        // It ends when either side leaves, politely or not.
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+    });
+    port
+}
+
+fn server_builder() -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+}
+
+fn client_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
 }
