@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::native::child::Launch;
 use crate::progress::Progress;
@@ -92,8 +92,19 @@ pub fn npm_install(folder: &Path, progress: Progress) -> Result<()> {
 
 fn npm(folder: &Path, arguments: &[&str]) -> Result<()> {
     let log = workspace::data().join("logs/npm.log");
-    let npm = Launch::new(&format!("npm {}", arguments.join(" ")), "npm", log);
-    npm.within(folder).args(arguments.iter().copied()).run(BUILD_TIMEOUT)
+    let npm = Launch::new(&format!("npm {}", arguments.join(" ")), "npm", &log);
+    let done = npm.within(folder).args(arguments.iter().copied()).run(BUILD_TIMEOUT);
+    done.map_err(|failure| match npm_reason(&std::fs::read_to_string(&log).unwrap_or_default()) {
+        Some(reason) => anyhow!("npm {} in {}: {reason}", arguments.join(" "), folder.display()),
+        None => failure,
+    })
+}
+
+/// npm ends with advice; its reason is the first line after the last code.
+fn npm_reason(log: &str) -> Option<String> {
+    let (_, end) = log.rsplit_once("npm error code")?;
+    let lines = end.lines().skip(1).filter_map(|line| line.strip_prefix("npm error "));
+    lines.map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 
 /// A number that changes when a file of these folders does.
@@ -125,6 +136,12 @@ fn hash_into(path: &Path, hasher: &mut DefaultHasher) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::native::Scratch;
+
+    #[test]
+    fn the_reason_of_npm_is_not_its_advice() {
+        let log = "npm error code EUSAGE\nnpm error\nnpm error not in sync\nnpm error A complete log of this run\n";
+        assert_eq!(npm_reason(log).as_deref(), Some("not in sync"));
+    }
 
     #[test]
     fn a_fingerprint_follows_the_sources_and_not_what_is_built_from_them() {
