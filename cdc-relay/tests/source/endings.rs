@@ -1,11 +1,12 @@
 //! The other side goes away: a stream says so, and that it is worth coming back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cdc_relay::source::{ReplicationConnection, SourceErrorKind};
-use replication_protocol::Lsn;
+use replication_protocol::{CopyData, Lsn};
 
-use crate::support::{PUBLICATION, Server, eventually, start};
+use crate::support::{PUBLICATION, Server, eventually, start, status};
 
 #[tokio::test]
 async fn a_killed_server_is_worth_another_try_and_comes_back_with_the_same_rows() {
@@ -28,6 +29,33 @@ async fn a_killed_server_is_worth_another_try_and_comes_back_with_the_same_rows(
     server.postgres.restart().unwrap();
     let mut tail = database.start(Lsn::ZERO).await.unwrap();
     assert_eq!(tail.transaction().await.unwrap().commit, first.commit);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_waits_for_the_last_word_and_then_ends_the_stream() {
+    let server = Arc::new(Server::start(&[]).await);
+    let database = server.database().await;
+    database.create_slot().await;
+    database.execute("insert into outbox values (1, '{}')").await;
+    let mut tail = database.start(Lsn::ZERO).await.unwrap();
+    tail.transaction().await.unwrap();
+    let stopped = Arc::clone(&server);
+    let stopping = tokio::task::spawn_blocking(move || stopped.postgres.stop());
+    let error = loop {
+        match tail.next().await {
+            // Nothing is in flight, so the place that the keepalive names is safe to acknowledge.
+            Ok(CopyData::PrimaryKeepalive(keepalive)) => {
+                // The server may be gone before it reads this.
+                let _ = tail.stream.writer.send_status(status(keepalive.wal_end, false)).await;
+            }
+            Ok(other) => panic!("expected keepalives only, came {other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), SourceErrorKind::Retry, "{error}");
+    stopping.await.unwrap();
+    let log = std::fs::read_to_string(server.postgres.log()).unwrap();
+    assert!(log.contains("database system is shut down"), "it was not stopped in order");
 }
 
 #[tokio::test]
@@ -57,9 +85,7 @@ async fn a_relay_without_a_word_is_let_go_after_the_time_it_asked_for() {
     let mut asked = false;
     let error = loop {
         match tail.next().await {
-            Ok(replication_protocol::CopyData::PrimaryKeepalive(keepalive)) => {
-                asked |= keepalive.reply_requested
-            }
+            Ok(CopyData::PrimaryKeepalive(keepalive)) => asked |= keepalive.reply_requested,
             Ok(other) => panic!("expected keepalives only, came {other:?}"),
             Err(error) => break error,
         }
