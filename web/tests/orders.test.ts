@@ -4,6 +4,7 @@ import { formatAmount, parseAmount, total } from "../src/orders/money";
 describe("an amount", () => {
   it.each([
     ["12", "12.00"],
+    ["12.", "12.00"],
     ["12.5", "12.50"],
     ["0,05", "0.05"],
     ["9007199254740993.01", "9007199254740993.01"],

@@ -15,13 +15,15 @@ export interface Failure {
 /** Reads the status details (`ErrorInfo`, `BadRequest`) of anything that a call threw. */
 export function failureOf(error: unknown): Failure {
   const status = ConnectError.from(error);
+  const info = status.findDetails(ErrorInfoSchema)[0];
   const violations = status.findDetails(BadRequestSchema).flatMap((detail) => detail.fieldViolations);
-  return {
-    code: status.code,
-    reason: status.findDetails(ErrorInfoSchema)[0]?.reason ?? "",
-    message: status.rawMessage,
-    fields: new Map(violations.map(({ field, description }) => [field, description])),
-  };
+  const fields = new Map(violations.map(({ field, description }) => [field, description]));
+  // What is no bad request can still be about one field: an e-mail address that is taken.
+  const field = info?.metadata.field;
+  if (field !== undefined && fields.size === 0) {
+    fields.set(field, status.rawMessage);
+  }
+  return { code: status.code, reason: info?.reason ?? "", message: status.rawMessage, fields };
 }
 
 /**

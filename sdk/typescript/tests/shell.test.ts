@@ -41,6 +41,13 @@ describe("a failure", () => {
     });
   });
 
+  it("that is about one field says so at that field", () => {
+    const taken = new ConnectError("the e-mail address is taken", Code.AlreadyExists, undefined, [
+      { desc: ErrorInfoSchema, value: { reason: "EMAIL_TAKEN", metadata: { field: "user.email" } } },
+    ]);
+    expect(failureOf(taken).fields).toEqual(new Map([["user.email", "the e-mail address is taken"]]));
+  });
+
   it("is made of anything that was thrown", () => {
     expect(failureOf(new TypeError("failed to fetch"))).toMatchObject({ reason: "", fields: new Map() });
   });

@@ -1,3 +1,4 @@
+import { Code, type ConnectError } from "@connectrpc/connect";
 import type { WatchState } from "@tailrace/sdk";
 import { Button } from "../ui/button";
 import { useNow } from "../ui/use-now";
@@ -43,13 +44,21 @@ export function ConnectionNotice({ feed }: { feed: Feed }) {
     case "failed":
       return (
         <p className="notice" role="alert" data-kind="stopped">
-          The gateway refused the stream: {state.cause.rawMessage}.{" "}
-          <Button onClick={() => feed.reconnectNow()}>Try again</Button>
+          The gateway refused the stream: {state.cause.rawMessage} <WayOut feed={feed} cause={state.cause} />
         </p>
       );
     default:
       return null;
   }
+}
+
+/** A refused request stays refused: its cursor means nothing to the server. A new page begins without one. */
+function WayOut({ feed, cause }: { feed: Feed; cause: ConnectError }) {
+  return cause.code === Code.InvalidArgument ? (
+    <Button onClick={() => location.reload()}>Begin anew</Button>
+  ) : (
+    <Button onClick={() => feed.reconnectNow()}>Try again</Button>
+  );
 }
 
 function describe(state: WatchState, now: number): string {

@@ -2,7 +2,7 @@ import { WatchResponse_Gap_Reason as GapReason } from "@tailrace/sdk";
 import { memo } from "react";
 import { bytes, count, shortName } from "../format";
 import type { EventRow, GapRow, Row } from "./row";
-import { endToEnd, timeOfDay } from "./times";
+import { endToEnd, instant, timeOfDay } from "./times";
 
 /** How long a row that just arrived stands out, in milliseconds. */
 const FRESH_MS = 1_000;
@@ -46,7 +46,7 @@ function EventCells({ row, own, describe }: Pick<RowViewProps, "own" | "describe
   const { event } = row;
   return (
     <>
-      <span role="gridcell" className="cell-time data">
+      <span role="gridcell" className="cell-time data" title={instant(event.commitTime)}>
         {timeOfDay(event.commitTime)}
       </span>
       <span role="gridcell" className="cell-summary">

@@ -127,7 +127,7 @@ function Line({ line, number, onChange, errors }: LineProps) {
         inputMode="decimal"
         value={line.price}
         onChange={({ target }) => onChange({ price: target.value })}
-        error={errors[2]}
+        error={errors[2] ?? amountError(line.price)}
       />
     </fieldset>
   );
@@ -145,13 +145,20 @@ function nextId({ lines }: Draft): number {
   return Math.max(...lines.map(({ id }) => id)) + 1;
 }
 
-// What is no number goes as the value that the server refuses: it holds the rules and says them at the field.
+function amountError(price: string): string | undefined {
+  return price === "" || parseAmount(price) ? undefined : "is not an amount";
+}
+
+// What is no number is left out: the server holds the rules and says them at the field.
 function toLine({ currency }: Draft) {
-  return ({ product, quantity, price }: DraftLine) => ({
-    product,
-    quantity: /^\d{1,9}$/.test(quantity.trim()) ? Number(quantity) : 0,
-    unitPrice: { currencyCode: currency, ...(parseAmount(price) ?? { units: -1n, nanos: 0 }) },
-  });
+  return ({ product, quantity, price }: DraftLine) => {
+    const amount = parseAmount(price);
+    return {
+      product,
+      quantity: /^\d{1,9}$/.test(quantity.trim()) ? Number(quantity) : 0,
+      ...(amount && { unitPrice: { currencyCode: currency, ...amount } }),
+    };
+  };
 }
 
 function totalText({ lines, currency }: Draft): string {

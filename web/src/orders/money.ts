@@ -6,9 +6,9 @@ export interface Amount {
 
 const NANOS = 1_000_000_000n;
 
-/** Parses `12`, `12.5` or `12,50`; undefined when it is no amount with at most nine decimals. */
+/** Parses `12`, `12.`, `12.5` or `12,50`; undefined when it is no amount with at most nine decimals. */
 export function parseAmount(text: string): Amount | undefined {
-  const match = /^(\d{1,18})(?:[.,](\d{1,9}))?$/.exec(text.trim());
+  const match = /^(\d{1,18})(?:[.,](\d{0,9}))?$/.exec(text.trim());
   if (!match?.[1]) {
     return undefined;
   }
