@@ -147,6 +147,26 @@ async fn a_server_that_does_not_log_enough_says_which_setting() {
 }
 
 #[tokio::test]
+async fn a_lost_slot_is_seen_as_lost_and_stops() {
+    let server = Server::start(&[("max_slot_wal_keep_size", "1MB")]).await;
+    let database = server.database().await;
+    database.create_slot().await;
+    let catalog = Catalog::connect(&database.options()).await.unwrap();
+    let slot = catalog.slot(&database.slot).await.unwrap().unwrap();
+    assert!(slot.safe_wal_size_bytes.is_some(), "with a limit there is a distance to it");
+    for _ in 0..4 {
+        database.execute("insert into outbox values (1, '{}')").await;
+        database.execute("select pg_switch_wal()").await;
+    }
+    database.execute("checkpoint").await;
+    let slot = catalog.slot(&database.slot).await.unwrap().unwrap();
+    assert_eq!(slot.wal_status.as_deref(), Some("lost"));
+    let error = refused_start(&database, &database.slot).await;
+    let texts = ["can no longer be read from", "made anew and the gap repaired"];
+    check(&error, SourceErrorKind::Halt, Some("55000"), &texts);
+}
+
+#[tokio::test]
 async fn a_port_where_nobody_listens_is_worth_another_try() {
     let mut options = Server::shared().await.database().await.options();
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
