@@ -1,0 +1,4 @@
+//! The outbox on real Postgres: atomic, byte for byte, one round trip.
+
+mod support;
+mod writing;
