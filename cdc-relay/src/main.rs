@@ -53,7 +53,6 @@ fn main() -> ExitCode {
     }
     let config = Config::load(&cli.config, variable)
         .unwrap_or_else(|error| settings::refuse::<Cli>(&Misconfigured::new(error.to_string())));
-    let verifier = Verifier::connect(&cli.auth).unwrap_or_else(|problem| settings::refuse::<Cli>(&problem));
     if cli.check_config {
         return process::configuration_ok();
     }
@@ -63,6 +62,7 @@ fn main() -> ExitCode {
             Ok(())
         }),
         _ => process::main(NAME, &cli.process, |context: Context| async move {
+            let verifier = Verifier::connect(&cli.auth)?;
             let listener = process::listen("TAILRACE_LISTEN", cli.grpc.listen).await?;
             cdc_relay::run(config, &cli.grpc, verifier, listener, context).await
         }),

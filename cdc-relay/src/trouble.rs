@@ -1,6 +1,6 @@
 //! Why a source is not streaming, sorted by what happens next.
 
-use std::error::Error as _;
+use std::error::Error;
 
 use crate::engine::EngineError;
 use crate::sink::kafka::SinkError;
@@ -19,7 +19,7 @@ pub(crate) enum Trouble {
 
 impl From<SourceError> for Trouble {
     fn from(error: SourceError) -> Self {
-        let text = error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+        let text = with_causes(&error);
         match error.kind() {
             SourceErrorKind::Retry | SourceErrorKind::SlotBusy { .. } | SourceErrorKind::Denied => {
                 Self::Passing(text)
@@ -37,7 +37,7 @@ impl From<SinkError> for Trouble {
 
 impl From<EngineError> for Trouble {
     fn from(error: EngineError) -> Self {
-        let text = error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+        let text = with_causes(&error);
         match error {
             EngineError::Silence(_) => Self::Passing(text),
             EngineError::Parse(_)
@@ -47,4 +47,15 @@ impl From<EngineError> for Trouble {
             | EngineError::DeadLetterRefused(_) => Self::Halted(text),
         }
     }
+}
+
+/// The error and what lies below it, in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(below) = cause {
+        text = format!("{text}: {below}");
+        cause = below.source();
+    }
+    text
 }

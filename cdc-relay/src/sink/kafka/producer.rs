@@ -30,6 +30,7 @@ const POSITION_INDEX: usize = usize::MAX;
 pub(super) struct Producers {
     turns: [BaseProducer<Deliveries>; 2],
     turn: usize,
+    config: KafkaConfig,
     source: String,
     position_topic: String,
 }
@@ -38,17 +39,21 @@ impl Producers {
     /// Makes and initialises both, even if only one were to be used: that fences every producer before us and settles
     /// the transactions they left open.
     pub(super) fn open(config: &KafkaConfig, source: &str) -> Result<Self, SinkError> {
-        let turns = [producer(config, source, "a")?, producer(config, source, "b")?];
-        for producer in &turns {
-            producer.init_transactions(INIT_DEADLINE).map_err(|error| {
-                let cause = producer.context().connection.last_error();
-                cause.map_or_else(
-                    || SinkError::new("cannot initialise transactions", &error),
-                    |cause| SinkError::unavailable(format!("cannot initialise transactions: {cause}")),
-                )
-            })?;
-        }
-        Ok(Self { turns, turn: 0, source: source.to_owned(), position_topic: position_topic(source) })
+        let turns = [producer(config, source, 0)?, producer(config, source, 1)?];
+        Ok(Self {
+            turns,
+            turn: 0,
+            config: config.clone(),
+            source: source.to_owned(),
+            position_topic: position_topic(source),
+        })
+    }
+
+    /// Makes the producer whose turn it is anew: after a refused record the client counts sequence numbers that the
+    /// broker never saw. That the abort before this succeeded proves that nobody has fenced us.
+    fn renew(&mut self) -> Result<(), SinkError> {
+        self.turns[self.turn] = producer(&self.config, &self.source, self.turn)?;
+        Ok(())
     }
 
     /// Publishes records and position in one transaction.
@@ -61,22 +66,38 @@ impl Producers {
         self.turn = 1 - self.turn;
         let producer = &self.turns[self.turn];
         producer.begin_transaction().map_err(|error| SinkError::new("cannot begin a transaction", &error))?;
+        let sent = self.send_all(producer, records, one_by_one, position);
+        // A record that was refused already makes the client refuse the ones behind it: the first cause counts.
+        let flushed = flush(producer);
+        match producer.context().take_verdict() {
+            Verdict::Refused { indexes, message } => {
+                abort(producer)?;
+                self.renew()?;
+                Ok(Outcome::Refused { indexes, message })
+            }
+            Verdict::Failed(error) => Err(SinkError::new("a record was not delivered", &error)),
+            Verdict::Delivered => {
+                sent?;
+                flushed?;
+                commit(producer).map(|()| Outcome::Committed)
+            }
+        }
+    }
+
+    fn send_all(
+        &self,
+        producer: &BaseProducer<Deliveries>,
+        records: &[Record],
+        one_by_one: bool,
+        position: &PositionRecord,
+    ) -> Result<(), SinkError> {
         for (index, record) in records.iter().enumerate() {
             send(producer, index, record)?;
             if one_by_one {
                 flush(producer)?;
             }
         }
-        self.send_position(producer, position)?;
-        flush(producer)?;
-        match producer.context().take_verdict() {
-            Verdict::Delivered => commit(producer).map(|()| Outcome::Committed),
-            Verdict::Refused { indexes, message } => {
-                abort(producer)?;
-                Ok(Outcome::Refused { indexes, message })
-            }
-            Verdict::Failed(error) => Err(SinkError::new("a record was not delivered", &error)),
-        }
+        self.send_position(producer, position)
     }
 
     fn send_position(
@@ -93,7 +114,8 @@ impl Producers {
     }
 }
 
-fn producer(kafka: &KafkaConfig, source: &str, turn: &str) -> Result<BaseProducer<Deliveries>, SinkError> {
+/// An initialised producer.
+fn producer(kafka: &KafkaConfig, source: &str, turn: usize) -> Result<BaseProducer<Deliveries>, SinkError> {
     let mut config = client::config(kafka, source);
     config
         .set("transactional.id", format!("tailrace-{source}-{turn}"))
@@ -105,8 +127,17 @@ fn producer(kafka: &KafkaConfig, source: &str, turn: &str) -> Result<BaseProduce
         .set("batch.size", kafka.request_bytes_max().to_string())
         .set("queue.buffering.max.messages", "0")
         .set("queue.buffering.max.kbytes", "2097151");
-    BaseProducer::from_config_and_context(&config, Deliveries::default())
-        .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))
+    let producer: BaseProducer<Deliveries> =
+        BaseProducer::from_config_and_context(&config, Deliveries::default())
+            .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))?;
+    producer.init_transactions(INIT_DEADLINE).map_err(|error| {
+        let cause = producer.context().connection.last_error();
+        cause.map_or_else(
+            || SinkError::new("cannot initialise transactions", &error),
+            |cause| SinkError::unavailable(format!("cannot initialise transactions: {cause}")),
+        )
+    })?;
+    Ok(producer)
 }
 
 fn send(producer: &BaseProducer<Deliveries>, index: usize, record: &Record) -> Result<(), SinkError> {

@@ -1,0 +1,8 @@
+//! The relay on real Postgres and real Kafka, as a process of its own.
+
+mod bad_starts;
+mod dead_letters;
+mod exactly_once;
+mod first_contact;
+mod process;
+mod support;

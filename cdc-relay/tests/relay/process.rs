@@ -1,0 +1,56 @@
+//! The relay as a process: help, probe, exit codes, logs, and an orderly end.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Servers, relay_command};
+
+#[test]
+fn help_names_every_setting_with_its_variable_and_default() {
+    let output = relay_command(Path::new("none")).arg("--help").output().expect("the relay's binary");
+    let text = String::from_utf8(output.stdout).expect("text");
+    for words in [
+        "TAILRACE_RELAY_CONFIG",
+        "TAILRACE_LISTEN",
+        "127.0.0.1:5003",
+        "TAILRACE_OPS_LISTEN",
+        "127.0.0.1:9103",
+        "TAILRACE_LOG",
+        "TAILRACE_DRAIN_TIMEOUT",
+        "TAILRACE_AUTH_KEYS_URL",
+        "Exit codes",
+        "init",
+        "probe",
+    ] {
+        assert!(text.contains(words), "--help does not name {words}:\n{text}");
+    }
+}
+
+#[test]
+fn a_probe_of_nobody_fails() {
+    let mut command = relay_command(Path::new("none"));
+    let output = command.args(["--ops-listen", "127.0.0.1:1", "probe"]).output().expect("the relay's binary");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_told_to_stop_drains_and_the_next_one_repeats_nothing() {
+    let servers = Servers::shared().await;
+    let source = servers.source().await;
+    let mut relay = source.running().await;
+    source.write([("a", 1), ("a", 2), ("b", 1)]).await;
+    assert_eq!(relay.stop(), Some(0));
+    let published = source.published(&source.topic(), 3).await.len();
+    assert_eq!(published, 3);
+    for line in relay.log().lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+    }
+    let relay = source.relay();
+    relay.ready().await;
+    source.write([("a", 3)]).await;
+    assert_eq!(source.published(&source.topic(), 4).await.len(), 4);
+    relay.measures("tailrace_relay_delivered_lsn").await;
+    relay.measures("tailrace_relay_ack_invariant_violations_total{source=\"").await;
+}
