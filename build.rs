@@ -7,6 +7,7 @@ use prost::Message as _;
 const ROOT: &str = "proto";
 const THIRD_PARTY: &str = "proto/third_party";
 
+#[expect(clippy::disallowed_methods, reason = "cargo tells a build script its folder by a variable")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={ROOT}");
     let contract = contract_files(PathBuf::from(ROOT).join("tailrace"))?;

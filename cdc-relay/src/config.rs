@@ -236,10 +236,8 @@ impl SourceSection {
             return TlsMode::verify_full(&pem)
                 .map_err(|error| format!("ca_file {}: {error}", path.display()));
         }
-        match mode {
-            tokio_postgres::config::SslMode::Require => Ok(TlsMode::Require),
-            _ => Ok(TlsMode::Disable),
-        }
+        let is_required = mode == tokio_postgres::config::SslMode::Require;
+        Ok(if is_required { TlsMode::Require } else { TlsMode::Disable })
     }
 }
 

@@ -87,7 +87,7 @@ fn letter(context: &DeadLetterContext, record: &Record, reason: Reason, message:
         aggregate_id,
         topic: record.topic.to_string(),
         headers: record.headers.iter().take(HEADERS_MAX).map(wire_header).collect(),
-        payload: payload.slice(..payload.len().min(PAYLOAD_BYTES_MAX)).to_vec().into(),
+        payload: payload.slice(..payload.len().min(PAYLOAD_BYTES_MAX)).to_vec(),
         payload_size: i64::try_from(payload.len()).unwrap_or(i64::MAX),
         payload_sha256: hex(&Sha256::digest(&payload)),
         commit_time: Some(timestamp(record.committed_at_us)),
@@ -95,7 +95,7 @@ fn letter(context: &DeadLetterContext, record: &Record, reason: Reason, message:
 }
 
 fn wire_header(header: &Header) -> event::Header {
-    event::Header { name: clipped(header.name.as_bytes()), value: clip(&header.value).to_vec().into() }
+    event::Header { name: clipped(header.name.as_bytes()), value: clip(&header.value).to_vec() }
 }
 
 fn clip(bytes: &Bytes) -> Bytes {

@@ -205,11 +205,8 @@ fn further_headers(json: &[u8]) -> Vec<Header> {
         .into_iter()
         .filter(|(name, value)| !is_reserved(name) && !value.is_null())
         .map(|(name, value)| {
-            let value = match value {
-                serde_json::Value::String(text) => Bytes::from(text),
-                other => Bytes::from(other.to_string()),
-            };
-            Header { name: Cow::Owned(name), value }
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            Header { name: Cow::Owned(name), value: text.into() }
         })
         .collect()
 }

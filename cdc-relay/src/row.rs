@@ -310,10 +310,8 @@ mod tests {
                 }
             }
         }
-        match Message::parse(frame.into()).expect("an insert") {
-            Message::Insert(insert) => insert.new,
-            other => panic!("{other:?} is not an insert"),
-        }
+        let Ok(Message::Insert(insert)) = Message::parse(frame.into()) else { panic!("not an insert") };
+        insert.new
     }
 
     #[test]

@@ -33,10 +33,8 @@ impl SinkError {
             ) => Kind::Fenced,
             _ => Kind::Unavailable,
         };
-        let detail = match error {
-            KafkaError::Transaction(error) => error.string(),
-            other => other.to_string(),
-        };
+        let detail =
+            if let KafkaError::Transaction(error) = error { error.string() } else { error.to_string() };
         Self { kind, message: format!("{doing}: {detail}") }
     }
 
