@@ -119,6 +119,7 @@ impl EventStream {
                 Some(Replayed::Event(index, entry)) => {
                     marks.push((wanted[index].partition.clone(), newest.mark(&entry)));
                 }
+                Some(Replayed::Passed(_)) => {}
                 Some(Replayed::Done) => return Ok(marks),
                 Some(Replayed::Failed) | None => return Err(error::not_ready()),
             }

@@ -31,7 +31,10 @@ use std::{sync::Arc, thread};
 
 use anyhow::Context as _;
 use tailrace_runtime::{auth::Verifier, process::Context};
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
 use tonic::{server::NamedService, service::Routes};
 
 use crate::{
@@ -66,6 +69,7 @@ pub async fn run(
         condition: context.readiness.condition("kafka"),
         shutdown: context.shutdown.clone(),
     };
+    let (running, mut streams_end) = mpsc::channel(1);
     let streams = EventStream {
         verifier,
         catalog,
@@ -78,6 +82,7 @@ pub async fn run(
             heartbeat: settings.streams.heartbeat_interval,
             send_timeout: settings.streams.send_timeout,
             shutdown: context.shutdown.clone(),
+            running,
         },
     };
     let routes = Routes::new(EventStreamServer::new(streams));
@@ -100,7 +105,10 @@ pub async fn run(
             None => Ok(()),
         }
     };
-    tokio::try_join!(grpc, web, consume(consumer)).map(drop)
+    tokio::try_join!(grpc, web, consume(consumer))?;
+    // Nothing is ever sent: this is the end of the last stream.
+    let _ = streams_end.recv().await;
+    Ok(())
 }
 
 /// Runs the consumer on a thread of its own.

@@ -41,7 +41,9 @@ pub struct Replays {
 pub enum Replayed {
     /// An event of the range with this index.
     Event(usize, Entry),
-    /// Everything was read.
+    /// The range with this index was read to its end.
+    Passed(usize),
+    /// Every range was.
     Done,
     /// It could not go on; the ranges may have shrunk.
     Failed,
@@ -112,6 +114,9 @@ fn read(kafka: &Kafka, ranges: &[Range], sender: &mpsc::Sender<Replayed>) -> Res
         for (index, range) in ranges.iter().enumerate() {
             if matches!(heads[index], Head::Unknown) {
                 heads[index] = next(&reader, index, range, sender)?;
+                if matches!(heads[index], Head::Done) {
+                    send(sender, Replayed::Passed(index))?;
+                }
             }
         }
         let oldest = heads
@@ -121,9 +126,13 @@ fn read(kafka: &Kafka, ranges: &[Range], sender: &mpsc::Sender<Replayed>) -> Res
             .min_by_key(|(_, head)| head.time());
         let Some((index, head)) = oldest else { return Ok(()) };
         if let Head::Entry(entry) = std::mem::replace(head, Head::Unknown) {
-            sender.blocking_send(Replayed::Event(index, entry)).map_err(|_| ReplayError::Abandoned)?;
+            send(sender, Replayed::Event(index, entry))?;
         }
     }
+}
+
+fn send(sender: &mpsc::Sender<Replayed>, replayed: Replayed) -> Result<(), ReplayError> {
+    sender.blocking_send(replayed).map_err(|_| ReplayError::Abandoned)
 }
 
 /// The next event of a range. The end of the partition ends the range too: a range ends within what was committed when it

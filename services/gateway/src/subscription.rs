@@ -139,8 +139,21 @@ impl Subscription {
             self.leave_old_cluster(feed, &mut frames);
         }
         let then = self.reconcile(feed, &mut frames);
-        let then = then.unwrap_or_else(|| self.merge(feed, &mut frames));
+        let then = then.unwrap_or_else(|| {
+            if !self.merge(feed, i64::MAX, &mut frames) {
+                return Then::More;
+            }
+            self.reach_end(feed, &mut frames);
+            Then::Wait
+        });
         Batch { frames, then }
+    }
+
+    /// Reads what memory has of commits up to a moment, while other partitions are replayed up to it.
+    pub fn read_older(&mut self, feed: &Feed, commit_time_us: i64) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while !self.merge(feed, commit_time_us, &mut frames) && frames.is_empty() {}
+        frames
     }
 
     /// Takes an event that a replay brought; a frame if the caller may see it.
@@ -241,51 +254,55 @@ impl Subscription {
         (!place.floating).then(|| self.gap(index, first_offset, Reason::Retention))
     }
 
-    /// Merges what is in memory.
-    fn merge(&mut self, feed: &Feed, frames: &mut Vec<Frame>) -> Then {
-        let mut heads: Vec<Head<'_>> = (0..)
-            .zip(&self.places)
-            .filter_map(|(index, place)| {
-                feed.log(&place.partition).map(|log| Head::new(index, place.next, log))
-            })
-            .collect();
+    /// Merges what is in memory, of commits up to `until`; true when no more of it is there.
+    fn merge(&mut self, feed: &Feed, until: i64, frames: &mut Vec<Frame>) -> bool {
+        let mut heads = self.heads(feed);
         let mut budget = BATCH_SKIPPED_MAX;
         for _ in 0..BATCH_EVENTS_MAX {
             for head in &mut heads {
                 head.skip_invisible(&self.filter, &mut self.places[head.place], &mut budget);
             }
             if budget == 0 {
-                break;
+                return false;
             }
-            let Some(head) =
-                heads.iter_mut().filter(|head| head.entry().is_some()).min_by_key(|head| head.time())
-            else {
-                return self.reach_end(&heads, frames);
-            };
-            let Some(entry) = head.entry() else { break };
+            let due = heads.iter_mut().filter(|head| head.time().is_some_and(|time| time <= until));
+            let Some(head) = due.min_by_key(|head| head.time()) else { return true };
+            let Some(entry) = head.entry() else { return true };
             head.at += 1;
             self.places[head.place].pass(entry.offset);
             frames.push(self.event_frame(entry));
         }
-        Then::More
+        false
+    }
+
+    /// The parts of the logs before the places that stand in memory.
+    fn heads<'a>(&self, feed: &'a Feed) -> Vec<Head<'a>> {
+        (0..)
+            .zip(&self.places)
+            .filter_map(|(index, place)| {
+                let log = feed.log(&place.partition).filter(|log| place.next >= log.first)?;
+                Some(Head::new(index, place.next, log))
+            })
+            .collect()
     }
 
     /// Everything in memory is read: moves past markers, and says so once when that is the end of the topics.
-    fn reach_end(&mut self, heads: &[Head<'_>], frames: &mut Vec<Frame>) -> Then {
-        for head in heads {
+    fn reach_end(&mut self, feed: &Feed, frames: &mut Vec<Frame>) {
+        let heads = self.heads(feed);
+        for head in &heads {
             let place = &mut self.places[head.place];
             place.next = place.next.max(head.log.next);
             // A partition that a cursor named before the feed knew it.
             place.target.get_or_insert(head.log.end);
         }
         let reached = heads.iter().all(|head| {
-            self.places[head.place].target.is_some_and(|target| self.places[head.place].next >= target)
+            let place = &self.places[head.place];
+            place.target.is_some_and(|target| place.next >= target)
         });
         if reached && !self.caught_up {
             self.caught_up = true;
             frames.push(self.frame(Message::CaughtUp(CaughtUp {})));
         }
-        Then::Wait
     }
 
     fn gap(&self, index: usize, first_offset: i64, reason: Reason) -> Frame {

@@ -48,6 +48,8 @@ pub struct Surroundings {
     pub send_timeout: Duration,
     /// The request to finish.
     pub shutdown: Shutdown,
+    /// Held as long as the stream runs: the process ends after its last.
+    pub running: mpsc::Sender<()>,
 }
 
 /// A stream.
@@ -174,15 +176,28 @@ impl Watch {
             };
             match replayed {
                 Some(Replayed::Event(index, entry)) => {
+                    self.send_older(entry.commit_time_us).await?;
                     if let Some(frame) = self.subscription.take_replayed(&ranges[index].partition, &entry) {
                         self.send(frame).await?;
                     }
                 }
-                Some(Replayed::Done) => {
-                    ranges.iter().for_each(|range| self.subscription.finish_replay(range));
-                    return Ok(());
-                }
+                Some(Replayed::Passed(index)) => self.subscription.finish_replay(&ranges[index]),
+                Some(Replayed::Done) => return Ok(()),
                 Some(Replayed::Failed) | None => return self.look_again(ranges).await,
+            }
+        }
+    }
+
+    /// Partitions that need no replay, or no longer, keep step with the replay.
+    async fn send_older(&mut self, commit_time_us: i64) -> Result<(), Stop> {
+        loop {
+            let hub = &self.surroundings.hub;
+            let frames = hub.read(|feed| self.subscription.read_older(feed, commit_time_us));
+            if frames.is_empty() {
+                return Ok(());
+            }
+            for frame in frames {
+                self.send(frame).await?;
             }
         }
     }

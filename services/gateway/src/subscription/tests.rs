@@ -214,6 +214,18 @@ fn what_memory_lacks_is_asked_for_and_joins_without_hole_or_repeat() {
 }
 
 #[test]
+fn partitions_in_memory_keep_step_with_a_replay() {
+    let mut feed = feed(1 << 20);
+    put(&mut feed, &t(0), [2, 4, 8]);
+    feed.handle_open(&t(2), 0, 9, 0);
+    let mut subscription = watch(&feed, true, Start::Earliest);
+    assert!(matches!(subscription.read(&feed).then, Then::Replay(_)));
+    assert_eq!(told(&subscription.read_older(&feed, 3_000)), ["0:2"]);
+    assert_eq!(told(&subscription.read_older(&feed, 3_000)), [""; 0]);
+    assert_eq!(told(&subscription.read_older(&feed, 8_000)), ["0:4", "0:8"]);
+}
+
+#[test]
 fn a_live_subscriber_that_falls_out_of_memory_loses_its_stream() {
     let mut feed = feed(2_000);
     let mut subscription = watch(&feed, true, Start::Live);

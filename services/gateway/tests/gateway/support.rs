@@ -186,7 +186,7 @@ fn verifier() -> Verifier {
     Verifier::fixed([SigningKey {
         key_id: "k".to_owned(),
         algorithm: "EdDSA".to_owned(),
-        public_key: PUBLIC_KEY.to_vec().into(),
+        public_key: PUBLIC_KEY.to_vec(),
     }])
 }
 
@@ -318,7 +318,7 @@ impl Subscriber {
         loop {
             match self.next().await? {
                 Message::Heartbeat(_) => {}
-                message => return Ok(message),
+                message @ (Message::Event(_) | Message::CaughtUp(_) | Message::Gap(_)) => return Ok(message),
             }
         }
     }
@@ -330,7 +330,7 @@ impl Subscriber {
             match self.next_message().await.expect("the stream goes on") {
                 Message::Event(event) => payloads.push(payload(&event)),
                 Message::CaughtUp(_) => return payloads,
-                other => panic!("not expected: {other:?}"),
+                other @ (Message::Gap(_) | Message::Heartbeat(_)) => panic!("not expected: {other:?}"),
             }
         }
     }
@@ -341,7 +341,9 @@ impl Subscriber {
         while events.len() < count {
             match self.next_message().await.expect("the stream goes on") {
                 Message::Event(event) => events.push(event),
-                other => panic!("not expected: {other:?}"),
+                other @ (Message::CaughtUp(_) | Message::Gap(_) | Message::Heartbeat(_)) => {
+                    panic!("not expected: {other:?}")
+                }
             }
         }
         events

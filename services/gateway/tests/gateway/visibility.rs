@@ -68,7 +68,7 @@ async fn without_a_token_there_is_no_stream() {
     let topics = Topics::make().await;
     let gateway = Gateway::ready(&topics, &[]).await;
     let request = Request::new(WatchRequest::default());
-    let refused = gateway.client().await.watch(request).await.err().expect("refused");
+    let refused = gateway.client().await.watch(request).await.expect_err("refused");
     assert_eq!(refused.code(), Code::Unauthenticated);
     let token = token(ALICE, std::time::Duration::from_secs(60));
     for altered in ["nonsense", &token[..token.len() - 4]] {
