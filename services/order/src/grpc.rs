@@ -95,7 +95,11 @@ fn new_order(
         violations.check::<Vec<Line>, _>("order.lines", Err("must have 1 to 100 lines"))
     } else {
         let lines = order.lines.into_iter().enumerate();
-        lines.map(|(index, line)| new_line(line, &format!("order.lines[{index}]"), &mut violations)).collect()
+        let lines: Vec<_> = lines
+            .map(|(index, line)| new_line(line, &format!("order.lines[{index}]"), &mut violations))
+            .collect();
+        // Only now: stopping at the first bad line would hide the violations of the others.
+        lines.into_iter().collect()
     };
     let (Some(request_id), Some(lines)) = (request_id, lines) else { return Err(violations.into_problem()) };
     let basket = Basket::new(lines, "order.lines").map_err(Violations::into_problem)?;

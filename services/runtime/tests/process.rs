@@ -18,6 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Longer than any test waits.
 const NEVER: Duration = Duration::from_secs(3600);
 
+type Test = fn() -> anyhow::Result<()>;
+
 /// A process with one job: to end in a given way.
 #[derive(Parser)]
 struct Cli {
@@ -54,7 +56,7 @@ async fn live(way: String, context: process::Context) -> anyhow::Result<()> {
 }
 
 fn check_all() -> ExitCode {
-    let tests: [(&str, fn() -> anyhow::Result<()>); 6] = [
+    let tests: [(&str, Test); 6] = [
         ("a failure exits with 1 and one line", || check_failure("failing", 1, "way: it broke\n")),
         ("a bad setting exits with 2 and one line", || {
             check_failure("misconfigured", 2, "way: SETTING: no good\n")

@@ -1,0 +1,209 @@
+//! One Postgres for this test binary, a database for each test, the service inside the test's process, and tokens.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use order_service::config::{Cli, DEFAULTS};
+use serde_json::json;
+use tailrace::{
+    auth::v1::{
+        ListSigningKeysRequest, ListSigningKeysResponse, LoginRequest, LoginResponse, SigningKey,
+        auth_service_server::{AuthService, AuthServiceServer},
+    },
+    google::r#type::Money,
+    order::v1::{CreateOrderRequest, Order, OrderLine, order_service_client::OrderServiceClient},
+};
+use tailrace_runtime::{auth::Verifier, process::Context, settings, task};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_postgres::{Client, NoTls};
+use tonic::{
+    Request, Response, Status,
+    metadata::MetadataValue,
+    transport::{Channel, Server, server::TcpIncoming},
+};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use xtask::native::{Postgres, PostgresOptions, Scratch};
+
+/// Longer than anything here takes on a loaded machine; only a failure waits for it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const ADA: &str = "users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9a11";
+pub(crate) const BOB: &str = "users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9b22";
+const KEY_ID: &str = "test";
+const TOKEN_LIFE_S: u64 = 600;
+
+static POSTGRES: LazyLock<(Postgres, Scratch)> = LazyLock::new(|| {
+    let scratch = Scratch::new().expect("a folder");
+    let options = PostgresOptions { without_fsync: true, ..PostgresOptions::default() };
+    let postgres = Postgres::start(&scratch.path().join("postgres"), options).expect("Postgres starts");
+    (postgres, scratch)
+});
+
+static KEY: LazyLock<Ed25519KeyPair> = LazyLock::new(|| Ed25519KeyPair::generate().expect("a key"));
+
+/// An empty database.
+pub(crate) struct Database {
+    name: String,
+}
+
+impl Database {
+    pub(crate) async fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("orders_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let administrator = connect(&POSTGRES.0.superuser_url("postgres")).await;
+        administrator.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database");
+        Self { name }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        POSTGRES.0.superuser_url(&self.name)
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        connect(&self.url()).await
+    }
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("Postgres answers");
+    task::spawn("connection", async move { drop(connection.await) });
+    client
+}
+
+pub(crate) fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address")
+}
+
+/// The service in this process.
+pub(crate) struct Service {
+    address: SocketAddr,
+    context: Context,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Service {
+    /// Starts it, and returns when it is ready.
+    pub(crate) async fn start(database: &Database) -> Self {
+        let url = database.url();
+        let arguments = ["order-service", "--database-url", &url];
+        let cli: Cli = settings::parse_from(arguments, DEFAULTS).expect("a command line");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let context = Context::detached();
+        let verifier = Verifier::fixed([signing_key()]);
+        let running = task::spawn("order-service", {
+            let context = context.clone();
+            async move { order_service::run_with(&cli.config, verifier, listener, context).await }
+        });
+        let ready = context.readiness.changed_from(false);
+        timeout(DEADLINE, ready).await.unwrap_or_else(|_| panic!("not ready: {}", context.readiness));
+        Self { address, context, running }
+    }
+
+    pub(crate) fn orders(&self) -> OrderServiceClient<Channel> {
+        let channel = Channel::from_shared(format!("http://{}", self.address)).expect("a URL").connect_lazy();
+        OrderServiceClient::new(channel)
+    }
+
+    pub(crate) async fn create(&self, buyer: &str, request: CreateOrderRequest) -> Result<Order, Status> {
+        self.orders().create_order(by(buyer, request)).await.map(Response::into_inner)
+    }
+
+    pub(crate) async fn stop(self) {
+        self.context.shutdown.request();
+        timeout(DEADLINE, self.running).await.expect("it stops").expect("no panic").expect("a clean stop");
+    }
+}
+
+fn signing_key() -> SigningKey {
+    let public_key = KEY.public_key().as_ref().to_vec();
+    SigningKey { key_id: KEY_ID.to_owned(), algorithm: "EdDSA".to_owned(), public_key }
+}
+
+/// Publishes the key of the tokens as the user service would; gives the URL.
+pub(crate) async fn publish_keys() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let server = Server::builder().add_service(AuthServiceServer::new(Publisher));
+    task::spawn("publisher", server.serve_with_incoming(TcpIncoming::from(listener)));
+    format!("http://{address}")
+}
+
+struct Publisher;
+
+#[tonic::async_trait]
+impl AuthService for Publisher {
+    async fn login(&self, _: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        Err(Status::unimplemented("tests sign their own tokens"))
+    }
+
+    async fn list_signing_keys(
+        &self,
+        _: Request<ListSigningKeysRequest>,
+    ) -> Result<Response<ListSigningKeysResponse>, Status> {
+        Ok(Response::new(ListSigningKeysResponse { signing_keys: vec![signing_key()] }))
+    }
+}
+
+fn token(user: &str, roles: &[&str]) -> String {
+    let exp = get_current_timestamp() + TOKEN_LIFE_S;
+    let claims = json!({ "iss": "tailrace", "aud": "tailrace", "sub": user, "roles": roles, "exp": exp });
+    let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::EdDSA) };
+    let der = KEY.to_pkcs8v1().expect("DER");
+    encode(&header, &claims, &EncodingKey::from_ed_der(der.as_ref())).expect("a token")
+}
+
+/// A request with the token of a user.
+pub(crate) fn by<T>(user: &str, message: T) -> Request<T> {
+    with_token(message, &token(user, &[]))
+}
+
+/// A request with the token of an operator.
+pub(crate) fn by_operator<T>(message: T) -> Request<T> {
+    with_token(message, &token(BOB, &["operator"]))
+}
+
+fn with_token<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    let value: MetadataValue<_> = format!("Bearer {token}").parse().expect("a header value");
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+pub(crate) fn line(product: &str, quantity: i32, units: i64, nanos: i32, currency: &str) -> OrderLine {
+    let unit_price = Some(Money { currency_code: currency.to_owned(), units, nanos });
+    OrderLine { product: product.to_owned(), quantity, unit_price }
+}
+
+pub(crate) fn new_order(lines: Vec<OrderLine>) -> CreateOrderRequest {
+    CreateOrderRequest { order: Some(Order { lines, ..Order::default() }), request_id: String::new() }
+}
+
+pub(crate) fn lamp() -> CreateOrderRequest {
+    new_order(vec![line("Lamp", 2, 12, 340_000_000, "EUR")])
+}
+
+fn details(status: &Status) -> ErrorDetails {
+    status.check_error_details().expect("details")
+}
+
+pub(crate) fn reason(status: &Status) -> String {
+    let details = details(status);
+    let info = details.error_info().expect("every error has an ErrorInfo");
+    assert_eq!(info.domain, "tailrace");
+    info.reason.clone()
+}
+
+pub(crate) fn fields(status: &Status) -> Vec<String> {
+    let details = details(status);
+    let bad_request = details.bad_request().expect("field violations");
+    bad_request.field_violations.iter().map(|violation| violation.field.clone()).collect()
+}
