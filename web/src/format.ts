@@ -13,7 +13,10 @@ export function count(value: number | bigint): string {
   return GROUPED.format(value).replaceAll(",", "\u2009");
 }
 
-/** A resource name short enough for a row: the collection and the first eight characters of the id. */
+/**
+ * A resource name short enough for a row: the collection and the last eight characters of the id. The first ones of a
+ * version 7 UUID are a time, and the same in every row of a minute.
+ */
 export function shortName(name: string): string {
-  return name.replace(/^([a-z]+\/[0-9a-f]{8})[0-9a-f-]{20,}$/, "$1…");
+  return name.replace(/^([a-z]+\/)[0-9a-f-]{28}([0-9a-f]{8})$/, "$1…$2");
 }

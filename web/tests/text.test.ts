@@ -90,7 +90,7 @@ it("an instant keeps its microseconds", () => {
 it("sizes, counts and names fit a column", () => {
   expect([bytes(412), bytes(1_234), bytes(5_600_000)]).toEqual(["412 B", "1.2 kB", "5.6 MB"]);
   expect(count(9007199254740993n)).toBe("9\u2009007\u2009199\u2009254\u2009740\u2009993");
-  expect(shortName("users/0198f3a2-1c4d-7a51-9f00-0123456789ab")).toBe("users/0198f3a2…");
+  expect(shortName("users/0198f3a2-1c4d-7a51-9f00-0123456789ab")).toBe("users/…456789ab");
   expect(shortName("anything")).toBe("anything");
 });
 
