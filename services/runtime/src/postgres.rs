@@ -57,7 +57,12 @@ pub fn is_absence(error: &(dyn Error + 'static)) -> bool {
             return true;
         }
         if let Some(database) = error.downcast_ref::<tokio_postgres::Error>() {
-            return database.code().is_none_or(is_passing);
+            if let Some(state) = database.code() {
+                return is_passing(state);
+            }
+            if database.is_closed() {
+                return true;
+            }
         }
         if error.is::<io::Error>() {
             return true;
@@ -80,7 +85,8 @@ pub trait Upkeep {
 pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// Waits for the database, prepares it, tends it hourly, and keeps the condition `postgres` true until shutdown. Absence is
-/// said once and waited out with growing, jittered pauses; a refusal (wrong password, failed migration) is returned.
+/// said once and waited out with growing, jittered pauses; a refusal at the start (wrong password, failed migration) is
+/// returned.
 pub fn keep<'a>(
     pool: &'a Pool,
     context: &'a Context,
@@ -115,7 +121,8 @@ async fn kept(
         };
         match outcome {
             Ok(()) => {}
-            Err(error) if is_absence(error.as_ref()) => {
+            // Once it has worked, nothing that the database says is the settings' fault.
+            Err(error) if prepared || is_absence(error.as_ref()) => {
                 condition.fail(absence.note(error.as_ref()));
                 if !pause(absence.delay(), &context.shutdown).await {
                     return Ok(());
@@ -153,7 +160,7 @@ impl Absence {
     fn note(&mut self, error: &(dyn Error + 'static)) -> String {
         let why = chain(error);
         if self.delays.is_none() {
-            warn!(postgres.error = why, "the database cannot be reached, waiting for it");
+            warn!(postgres.error = why, "the database cannot be used, waiting for it");
             let delays = ExponentialBuilder::default()
                 .with_min_delay(RETRY_DELAY_MIN)
                 .with_max_delay(RETRY_DELAY_MAX)

@@ -1,6 +1,7 @@
 //! The user service on real Postgres: its API, its life as a process, its migrations.
 
 mod migrations;
+mod outage;
 mod process;
 mod sign_in;
 mod support;

@@ -10,10 +10,10 @@ use std::{
 };
 
 use serde_json::Value;
-use tailrace::user::v1::user_service_client::UserServiceClient;
+use tailrace::{auth::v1::LoginRequest, user::v1::user_service_client::UserServiceClient};
 use tokio::task::spawn_blocking;
 
-use crate::support::{DEADLINE, Database, free_address, new_user, signing_key};
+use crate::support::{DEADLINE, Database, PASSWORD, Service, free_address, new_user, signing_key};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_user-service");
 
@@ -165,12 +165,17 @@ struct Running {
 
 impl Running {
     fn start(database_url: &str, key: &Path) -> Self {
+        Self::start_with(database_url, key, &[])
+    }
+
+    fn start_with(database_url: &str, key: &Path, settings: &[(&str, &str)]) -> Self {
         let (listen, ops) = (free_address(), free_address());
         let mut child = binary()
             .env("TAILRACE_DATABASE_URL", database_url)
             .env("TAILRACE_SIGNING_KEY_FILE", key)
             .env("TAILRACE_LISTEN", listen.to_string())
             .env("TAILRACE_OPS_LISTEN", ops.to_string())
+            .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("it starts");
@@ -268,4 +273,47 @@ async fn without_postgres_it_waits_and_says_so() {
     assert_eq!(code, Some(0), "a process that waits still stops as asked");
     let said = logs.iter().filter(|line| line["level"] == "WARN").count();
     assert_eq!(said, 1, "once, not at every attempt: {logs:?}");
+}
+
+#[tokio::test]
+async fn the_command_migrates_for_a_service_that_may_not() {
+    let database = Database::new().await;
+    let (_folder, key) = signing_key();
+    let url = database.url();
+    let outcome = spawn_blocking(move || {
+        let running = Running::start_with(&url, &key, &[("TAILRACE_MIGRATE", "false")]);
+        let started = Instant::now();
+        while !text(&running.probe().stderr).contains("run `user-service migrate`") {
+            assert!(started.elapsed() < DEADLINE, "{}", text(&running.probe().stderr));
+        }
+        let migrated = run(&["--database-url", &url, "migrate"]);
+        running.wait_for_probe(0);
+        let again = run(&["--database-url", &url, "migrate"]);
+        running.terminate();
+        (migrated.status.code(), again.status.code(), running.wait().0)
+    });
+    assert_eq!(outcome.await.expect("no panic"), (Some(0), Some(0), Some(0)));
+}
+
+#[tokio::test]
+async fn the_command_makes_an_existing_user_an_operator() {
+    let database = Database::new().await;
+    let service = Service::start(&database).await;
+    service.create("ada@example.org").await;
+    let url = database.url();
+    let grant = async |email: &'static str| {
+        let url = url.clone();
+        let run = spawn_blocking(move || run(&["--database-url", &url, "operator", "grant", email]));
+        run.await.expect("no panic")
+    };
+    let granted = grant("Ada@example.org").await;
+    assert_eq!(granted.status.code(), Some(0), "{}", text(&granted.stderr));
+    let unknown = grant("eve@example.org").await;
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(only_line(&unknown).contains("no user has this e-mail address"), "{}", only_line(&unknown));
+    assert_eq!(grant("nobody").await.status.code(), Some(2));
+
+    let request = LoginRequest { email: "ada@example.org".to_owned(), password: PASSWORD.to_owned() };
+    assert!(service.auth().login(request).await.expect("signed in").into_inner().operator);
+    service.stop().await;
 }

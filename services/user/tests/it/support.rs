@@ -122,6 +122,10 @@ impl Service {
         format!("http://{}", self.address)
     }
 
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
     fn channel(&self) -> Channel {
         Channel::from_shared(self.url()).expect("a URL").connect_lazy()
     }
