@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn the_reason_of_npm_is_not_its_advice() {
-        let log = "npm error code EUSAGE\nnpm error\nnpm error not in sync\nnpm error A complete log of this run\n";
+        let log =
+            "npm error code EUSAGE\nnpm error\nnpm error not in sync\nnpm error A complete log of this run\n";
         assert_eq!(npm_reason(log).as_deref(), Some("not in sync"));
     }
 

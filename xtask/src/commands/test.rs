@@ -142,7 +142,11 @@ fn npm(folder: &str, script: &str) -> Result<()> {
 /// The linter of compose files, which is a program of npm.
 fn compose_lint() -> Result<()> {
     let package = format!("dclint@{}", Settings::get().value("DCLINT_VERSION")?);
-    on_terminal("npx", workspace::root().to_owned(), &["--yes", &package, "--config", "deploy/dclint.yaml", "docker-compose.yml"])
+    on_terminal(
+        "npx",
+        workspace::root().to_owned(),
+        &["--yes", &package, "--config", "deploy/dclint.yaml", "docker-compose.yml"],
+    )
 }
 
 /// `cargo deny`, without the advisories: those change without us, so they are looked at elsewhere.

@@ -98,7 +98,7 @@ fn a_child_dies_with_its_runner_even_when_that_is_killed() -> Result<()> {
     let scratch = Scratch::new()?;
     let note = scratch.path().join("pid");
     let mut runner = Launch::new("runner", std::env::current_exe()?, scratch.path().join("runner.log"))
-        .args(["--exact", "runner_that_waits_to_be_killed", "--ignored", "--nocapture"]);
+        .args(["--exact", "native::runner_that_waits_to_be_killed", "--ignored", "--nocapture"]);
     runner.folder = Some(scratch.path().to_owned());
     let runner = runner.start()?;
     let pid = eventually(|| std::fs::read_to_string(&note).ok().filter(|pid| !pid.is_empty()))
