@@ -47,7 +47,9 @@ function Workspace({ feed }: { feed: Feed }) {
       )}
       {selected && (
         <Details row={selected} onClose={close}>
-          {topicOf(selected.key) === DEAD_LETTER_TOPIC && <DeadLetterSummary row={selected} />}
+          {topicOf(selected.key) === DEAD_LETTER_TOPIC && (
+            <DeadLetterSummary key={selected.key} row={selected} />
+          )}
         </Details>
       )}
       {selectedKey !== null && !selected && <NotHere eventKey={selectedKey} onClose={close} />}

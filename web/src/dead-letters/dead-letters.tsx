@@ -1,5 +1,6 @@
 import type { Lane } from "../feed/lane";
 import { Pane } from "../feed/pane";
+import { Payload } from "../feed/payload-view";
 import type { EventRow } from "../feed/row";
 import { count } from "../format";
 import { deadLetterOf, describeDeadLetter, reasonText } from "./describe";
@@ -57,16 +58,19 @@ export function DeadLetterSummary({ row }: { row: EventRow }) {
     ["SHA-256", letter.payloadSha256],
   ];
   return (
-    <section aria-label="Dead letter">
-      <p className="form-error">{letter.message}</p>
-      <dl className="attributes">
-        {facts.map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd className="data">{value}</dd>
-          </div>
-        ))}
-      </dl>
-    </section>
+    <>
+      <section aria-label="Dead letter">
+        <p className="form-error">{letter.message}</p>
+        <dl className="attributes">
+          {facts.map(([name, value]) => (
+            <div key={name}>
+              <dt>{name}</dt>
+              <dd className="data">{value}</dd>
+            </div>
+          ))}
+        </dl>
+      </section>
+      <Payload title="Payload of the event" payload={letter.payload} />
+    </>
   );
 }

@@ -1,8 +1,9 @@
 import type { ReactNode } from "react";
-import { useEffect, useRef, useState } from "react";
-import { bytes, count } from "../format";
+import { useEffect, useRef } from "react";
+import { count } from "../format";
 import { Button } from "../ui/button";
-import { bytesText, PAYLOAD_SHOWN_BYTES, payloadText } from "./payload";
+import { bytesText } from "./payload";
+import { Payload } from "./payload-view";
 import type { EventRow } from "./row";
 import { hops, instant } from "./times";
 
@@ -38,7 +39,7 @@ export function Details({ row, onClose, children }: DetailsProps) {
       <p className="data details-subject">{event.subject}</p>
       {children}
       <Way row={row} />
-      <Payload key={row.key} payload={event.payload} />
+      <Payload key={row.key} title="Payload" payload={event.payload} />
       <Attributes row={row} />
       <Headers row={row} />
     </aside>
@@ -59,35 +60,6 @@ function Way({ row }: { row: EventRow }) {
           </li>
         ))}
       </ol>
-    </section>
-  );
-}
-
-function Payload({ payload }: { payload: Uint8Array }) {
-  const [raw, setRaw] = useState(false);
-  const [all, setAll] = useState(false);
-  const { text, pretty, hiddenBytes } = payloadText(payload, raw, all ? payload.length : PAYLOAD_SHOWN_BYTES);
-  return (
-    <section aria-label="Payload">
-      <div className="details-row">
-        <h3>Payload</h3>
-        <span className="quiet data">{bytes(payload.length)}</span>
-        {(pretty || raw) && (
-          <Button kind="bare" aria-pressed={raw} onClick={() => setRaw(!raw)}>
-            Raw
-          </Button>
-        )}
-      </div>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard */}
-      <pre className="payload" tabIndex={0}>
-        <bdi>{text}</bdi>
-      </pre>
-      {hiddenBytes > 0 && (
-        <p className="details-row">
-          <span className="quiet">{bytes(hiddenBytes)} more</span>
-          <Button onClick={() => setAll(true)}>Load all</Button>
-        </p>
-      )}
     </section>
   );
 }

@@ -67,13 +67,11 @@ function EventCells({ row, own, describe }: Pick<RowViewProps, "own" | "describe
 }
 
 function GapCell({ row: { gap } }: { row: GapRow }) {
+  const sentence = `Up to ${count(gap.nextOffset - gap.firstOffset)} events ${gapReason(gap.reason)}`;
+  const place = `partition ${gap.partition}, offsets ${count(gap.firstOffset)} to ${count(gap.nextOffset - 1n)}`;
   return (
-    <span role="gridcell" className="cell-gap">
-      Up to {count(gap.nextOffset - gap.firstOffset)} events not shown: {gapReason(gap.reason)}
-      <span className="data">
-        {" "}
-        partition {gap.partition}, offsets {count(gap.firstOffset)}–{count(gap.nextOffset - 1n)}
-      </span>
+    <span role="gridcell" className="cell-gap" title={`${sentence}: ${place}`}>
+      {sentence} <span className="data">{place}</span>
     </span>
   );
 }
@@ -81,10 +79,10 @@ function GapCell({ row: { gap } }: { row: GapRow }) {
 function gapReason(reason: GapReason): string {
   switch (reason) {
     case GapReason.RETENTION:
-      return "the topic no longer keeps them.";
+      return "removed by retention";
     case GapReason.TOPIC_RECREATED:
-      return "the topic was deleted and made again.";
+      return "gone with the deleted topic";
     case GapReason.UNSPECIFIED:
-      return "the server gave no reason.";
+      return "not served, the server does not say why";
   }
 }
