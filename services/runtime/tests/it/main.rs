@@ -3,3 +3,4 @@
 mod grpc;
 mod ops;
 mod support;
+mod traces;

@@ -317,3 +317,32 @@ async fn the_command_makes_an_existing_user_an_operator() {
     assert!(service.auth().login(request).await.expect("signed in").into_inner().operator);
     service.stop().await;
 }
+
+#[tokio::test]
+async fn with_a_collector_the_outbox_carries_the_spans_own_context() {
+    let database = Database::new().await;
+    let (_folder, key) = signing_key();
+    // Nobody listens there: a collector that is gone must hold up neither calls nor the stop.
+    let settings = [("TAILRACE_OTLP_ENDPOINT", "http://127.0.0.1:1")];
+    let running = Running::start_with(&database.url(), &key, &settings);
+    let running = spawn_blocking(move || {
+        running.wait_for_probe(0);
+        running
+    })
+    .await
+    .expect("ready");
+    let mut users =
+        UserServiceClient::connect(format!("http://{}", running.listen)).await.expect("it listens");
+    let mut request = tonic::Request::new(new_user("Ada", "ada@example.org"));
+    let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    request.metadata_mut().insert("traceparent", sent.parse().expect("a value"));
+    users.create_user(request).await.expect("a user");
+    let client = database.connect().await;
+    let row = client.query_one("SELECT headers->>'traceparent' FROM outbox", &[]).await.expect("an event");
+    let stored: String = row.get(0);
+    let (trace, span) = (sent.split_at("00-4bf92f3577b34da6a3ce929d0e0e4736".len()).0, "00f067aa0ba902b7");
+    assert!(stored.starts_with(trace) && !stored.contains(span), "{stored}");
+    running.terminate();
+    let (code, _) = spawn_blocking(move || running.wait()).await.expect("it ends");
+    assert_eq!(code, Some(0));
+}
