@@ -68,8 +68,6 @@ pub enum Then {
     Replay(Vec<Range>),
     /// The end of this partition has to be looked up: the cursor lies beyond what is known of it.
     LookUp(Partition),
-    /// The subscriber was live and fell out of memory: it reads too slowly.
-    Overrun,
 }
 
 /// One subscriber.
@@ -126,7 +124,7 @@ impl Subscription {
         subscription
     }
 
-    /// Whether `caught_up` was sent.
+    /// Whether `caught_up` was sent: what memory lacks from here on, it held and gave up.
     pub fn is_live(&self) -> bool {
         self.caught_up
     }
@@ -208,7 +206,6 @@ impl Subscription {
     /// Brings every place into the bounds of its log; the answer says what keeps it from being read.
     fn reconcile(&mut self, feed: &Feed, frames: &mut Vec<Frame>) -> Option<Then> {
         let mut ranges = Vec::new();
-        let mut overrun = false;
         for index in 0..self.places.len() {
             let Some(log) = feed.log(&self.places[index].partition) else { continue };
             if self.places[index].generation != log.generation {
@@ -226,12 +223,8 @@ impl Subscription {
             }
             let place = &self.places[index];
             if place.next < log.first {
-                overrun |= self.caught_up && !place.floating;
                 ranges.push(Range { partition: place.partition.clone(), from: place.next, to: log.first });
             }
-        }
-        if overrun {
-            return Some(Then::Overrun);
         }
         (!ranges.is_empty()).then_some(Then::Replay(ranges))
     }

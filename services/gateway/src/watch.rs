@@ -35,6 +35,10 @@ use crate::{
 /// How long a stream waits before it asks Kafka again for what it could not get.
 const REPLAY_RETRY_DELAY: Duration = Duration::from_millis(500);
 
+/// How long a live caller may keep its stream waiting in all before it falls out of memory. One that took what it was
+/// sent is brought the rest from Kafka: it was this process that was late.
+const WAITED_MAX: Duration = Duration::from_secs(1);
+
 /// What a stream needs beside its subscription.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -58,6 +62,8 @@ pub struct Watch {
     subscription: Subscription,
     surroundings: Surroundings,
     mailbox: Sender,
+    /// How long it was waited for the caller since everything in memory was sent.
+    waited: Duration,
     /// When the next heartbeat is due.
     silent_until: Instant,
     _admitted: Admitted,
@@ -90,6 +96,7 @@ impl Watch {
             subscription,
             surroundings,
             mailbox,
+            waited: Duration::ZERO,
             silent_until,
             _admitted: admitted,
             _counted: Counted::new(),
@@ -137,10 +144,11 @@ impl Watch {
         }
         match batch.then {
             Then::More => tokio::task::yield_now().await,
-            Then::Overrun => return Err(Stop::End(End::SlowConsumer)),
+            Then::Replay(_) if self.is_overrun() => return Err(Stop::End(End::SlowConsumer)),
             Then::Replay(ranges) => self.replay(&ranges).await?,
             Then::LookUp(partition) => self.look_up(partition).await?,
             Then::Wait => {
+                self.waited = Duration::ZERO;
                 let due = tokio::select! {
                     // A change before the heartbeat: an event is the better sign of life.
                     biased;
@@ -154,6 +162,11 @@ impl Watch {
             }
         }
         Ok(())
+    }
+
+    /// Whether memory gave up what a live caller had not taken yet, and the caller is to blame.
+    fn is_overrun(&self) -> bool {
+        self.subscription.is_live() && self.waited > WAITED_MAX
     }
 
     async fn replay(&mut self, ranges: &[Range]) -> Result<(), Stop> {
@@ -235,11 +248,14 @@ impl Watch {
     }
 
     async fn send(&mut self, frame: Frame) -> Result<(), Stop> {
+        let began = Instant::now();
         match timeout(self.surroundings.send_timeout, self.mailbox.send(frame)).await {
             Ok(sent) => sent?,
             Err(_) => return Err(Stop::End(End::SlowConsumer)),
         }
-        self.silent_until = Instant::now() + self.surroundings.heartbeat;
+        let now = Instant::now();
+        self.waited += now - began;
+        self.silent_until = now + self.surroundings.heartbeat;
         Ok(())
     }
 }

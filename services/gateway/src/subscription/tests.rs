@@ -226,13 +226,14 @@ fn partitions_in_memory_keep_step_with_a_replay() {
 }
 
 #[test]
-fn a_live_subscriber_that_falls_out_of_memory_loses_its_stream() {
+fn a_live_subscriber_that_falls_out_of_memory_asks_for_a_replay() {
     let mut feed = feed(2_000);
     let mut subscription = watch(&feed, true, Start::Live);
     read(&mut subscription, &feed);
+    assert!(subscription.is_live());
     put(&mut feed, &t(0), 0..50);
-    let batch = subscription.read(&feed);
-    assert_eq!((told(&batch.frames), batch.then), (vec![], Then::Overrun));
+    let to = feed.log(&t(0)).expect("opened").first;
+    assert_eq!(subscription.read(&feed).then, Then::Replay(vec![Range { partition: t(0), from: 0, to }]));
 }
 
 #[test]

@@ -19,19 +19,18 @@ async fn a_slow_subscriber_loses_only_its_own_stream_and_can_resume() {
     let mut quick = gateway.watch(OPERATOR, &[], live()).await.expect("a stream");
     quick.until_caught_up().await;
 
-    let reading = tailrace_runtime::task::spawn("quick", async move { quick.payloads(EVENTS).await });
     let payloads: Vec<_> =
         numbered("event", EVENTS).iter().map(|name| format!("{name:-<PAYLOAD_BYTES$}")).collect();
     let written = payloads.clone();
     let users = topics.users.clone();
-    tokio::task::spawn_blocking(move || {
+    let writing = tokio::task::spawn_blocking(move || {
         for payload in written {
             writer.commit(&users, &[("key".to_owned(), payload, BOB)]);
         }
-    })
-    .await
-    .expect("written");
-    assert_eq!(reading.await.expect("read"), payloads, "the quick one misses nothing");
+    });
+    let (read, written) = tokio::join!(quick.payloads(EVENTS), writing);
+    written.expect("written");
+    assert_eq!(read, payloads, "the quick one misses nothing");
 
     let mut seen = Vec::new();
     let status = loop {
