@@ -87,12 +87,13 @@ fn new_order(
     let request_id = violations.check("request_id", resource::request_id(&request.request_id));
     let fingerprinted = CreateOrderRequest { request_id: String::new(), ..request.clone() }.encode_to_vec();
     let Some(order) = request.order else {
-        violations.check::<(), _>("order", Err("must be set"));
+        violations.add("order", "must be set");
         return Err(violations.into_problem());
     };
     // Counted before they are looked at: the violations of a million lines are no answer.
     let lines = if order.lines.len() > LINES_MAX {
-        violations.check::<Vec<Line>, _>("order.lines", Err("must have 1 to 100 lines"))
+        violations.add("order.lines", "must have 1 to 100 lines");
+        None
     } else {
         let lines = order.lines.into_iter().enumerate();
         let lines: Vec<_> = lines

@@ -98,14 +98,14 @@ impl Basket {
     pub fn new(lines: Vec<Line>, path: &str) -> Result<Self, Violations> {
         let mut violations = Violations::default();
         let Some(first) = lines.first().filter(|_| lines.len() <= LINES_MAX) else {
-            violations.check::<(), _>(path, Err("must have 1 to 100 lines"));
+            violations.add(path, "must have 1 to 100 lines");
             return Err(violations);
         };
         let currency = first.unit_price.currency();
         for (index, line) in lines.iter().enumerate() {
             if line.unit_price.currency() != currency {
                 let field = format!("{path}[{index}].unit_price.currency_code");
-                violations.check::<(), _>(field, Err("must be the currency of the first line"));
+                violations.add(field, "must be the currency of the first line");
             }
         }
         if !violations.is_empty() {

@@ -101,10 +101,15 @@ impl Violations {
         match parsed {
             Ok(value) => Some(value),
             Err(rule) => {
-                self.fields.push((path.into(), rule.to_string()));
+                self.add(path, rule);
                 None
             }
         }
+    }
+
+    /// The field at `path` breaks `rule`.
+    pub fn add(&mut self, path: impl Into<String>, rule: impl fmt::Display) {
+        self.fields.push((path.into(), rule.to_string()));
     }
 
     /// Whether nothing is wrong so far.

@@ -36,6 +36,7 @@ use crate::{
 
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const PENDING_RESETS_MAX: usize = 20;
+const HEALTH_SERVICE: &str = tonic_health::pb::health_server::SERVICE_NAME;
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// Why the port could not be served.
@@ -70,7 +71,7 @@ pub async fn serve(
     task::spawn("health", follow(reporter, names.clone(), context.readiness.clone()));
     let mut routes = routes.add_service(health);
     if settings.reflection {
-        routes = add_reflection(routes).map_err(ServeErrorKind::Reflection)?;
+        routes = add_reflection(routes, service_names).map_err(ServeErrorKind::Reflection)?;
     }
     let layers = ServiceBuilder::new()
         .layer(cors)
@@ -140,10 +141,14 @@ fn origin_value(origin: &str) -> Result<HeaderValue, Misconfigured> {
     origin.parse().map_err(|_| refused())
 }
 
-/// Both versions, because clients know one or the other, with the `google.rpc` details that errors carry.
-fn add_reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error> {
+/// Both versions, because clients know one or the other, with the `google.rpc` details that errors carry. They list what
+/// this port serves and know the whole contract.
+fn add_reflection(routes: Routes, service_names: &[&str]) -> Result<Routes, tonic_reflection::server::Error> {
     let builder = || {
-        tonic_reflection::server::Builder::configure()
+        let names = service_names.iter().chain(&[HEALTH_SERVICE]);
+        let builder = tonic_reflection::server::Builder::configure();
+        names
+            .fold(builder, |builder, name| builder.with_service_name(*name))
             .register_encoded_file_descriptor_set(tailrace::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

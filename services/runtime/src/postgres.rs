@@ -3,7 +3,7 @@
 //!
 //! It knows no table.
 
-use std::{error::Error, fmt, future::Future, io, str::FromStr as _, sync::Arc, time::Duration};
+use std::{error::Error, future::Future, io, str::FromStr as _, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime, Timeouts};
@@ -128,26 +128,15 @@ async fn kept(
                     return Ok(());
                 }
             }
-            Err(error) => return Err(KeepError(error)),
+            Err(error) => return Err(KeepError(chain(error.as_ref()))),
         }
     }
 }
 
 /// The database refuses what the process needs.
-#[derive(Debug)]
-pub struct KeepError(Failure);
-
-impl fmt::Display for KeepError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("the database refuses: check TAILRACE_DATABASE_URL, its password and its rights")
-    }
-}
-
-impl Error for KeepError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(self.0.as_ref())
-    }
-}
+#[derive(Debug, thiserror::Error)]
+#[error("the database refuses: {0}; check TAILRACE_DATABASE_URL, its password and the rights of its role")]
+pub struct KeepError(String);
 
 /// One stretch of time without the database.
 #[derive(Default)]
@@ -226,9 +215,10 @@ fn config(settings: &DatabaseSettings, application: &str) -> Result<Config, Misc
     if let Some(path) = &settings.database_password_file {
         config.password(read_secret("TAILRACE_DATABASE_PASSWORD_FILE", path)?);
     }
+    let given = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
     let statement_ms = settings.database_statement_timeout.as_millis();
     config.application_name(application).connect_timeout(settings.database_connect_timeout).options(format!(
-        "-c statement_timeout={statement_ms} -c idle_in_transaction_session_timeout={statement_ms}"
+        "{given}-c statement_timeout={statement_ms} -c idle_in_transaction_session_timeout={statement_ms}"
     ));
     Ok(config)
 }
@@ -262,6 +252,10 @@ fn tls(settings: &DatabaseSettings, config: &Config) -> Result<Option<MakeRustls
 
 /// An error and its causes in one line.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    if let Some(PoolError::Backend(error)) = error.downcast_ref() {
+        // The pool adds only that it was the one who asked.
+        return chain(error);
+    }
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -126,7 +126,7 @@ fn new_user(mut request: CreateUserRequest) -> Result<(NewUser, Option<OnceReque
     let request_id = violations.check("request_id", resource::request_id(&request.request_id));
     let fingerprinted = CreateUserRequest { request_id: String::new(), ..request.clone() }.encode_to_vec();
     let Some(user) = request.user else {
-        violations.check::<(), _>("user", Err("must be set"));
+        violations.add("user", "must be set");
         return Err(violations.into_problem().into());
     };
     let display_name = violations.check("user.display_name", DisplayName::new(user.display_name));

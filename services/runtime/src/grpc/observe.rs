@@ -124,7 +124,7 @@ impl Drop for Call {
         self.span.record("rpc.response.status_code", code_name(status));
         let labels = [("rpc_method", method), ("rpc_response_status_code", code_name(status).to_owned())];
         histogram!("rpc_server_call_duration_seconds", &labels).record(elapsed.as_secs_f64());
-        let _entered = self.span.enter();
+        // Outside the span, whose fields it would only repeat.
         info!(
             rpc.method = self.method,
             rpc.grpc.status = code_name(status),

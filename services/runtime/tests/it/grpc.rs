@@ -106,6 +106,25 @@ async fn both_reflections_know_the_contract_and_the_error_details() {
 }
 
 #[tokio::test]
+async fn reflection_lists_what_this_port_serves() {
+    let server = Server::start(&[]).await;
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(server.channel());
+    let request = v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(String::new())),
+    };
+    let mut answers = client.server_reflection_info(iter([request])).await.expect("a stream").into_inner();
+    let answer = answers.message().await.expect("an answer").and_then(|answer| answer.message_response);
+    let Some(v1::server_reflection_response::MessageResponse::ListServicesResponse(list)) = answer else {
+        panic!("no list: {answer:?}");
+    };
+    let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
+    names.sort();
+    assert_eq!(names, ["grpc.health.v1.Health", SERVICE]);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn reflection_can_be_turned_off() {
     let server = Server::start(&["--reflection", "false"]).await;
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(server.channel());

@@ -1,6 +1,10 @@
 //! The schema, when replicas start together and when the database comes late.
 
-use crate::support::{Database, Service};
+use tokio::{task::spawn_blocking, time::timeout};
+use tokio_postgres::error::SqlState;
+use xtask::settings::Settings;
+
+use crate::support::{DEADLINE, Database, Service, connect, dev_cluster};
 
 #[tokio::test]
 async fn replicas_may_migrate_at_once() {
@@ -39,5 +43,33 @@ async fn a_week_of_partitions_is_there_and_published() {
         .expect("the publication");
     let flags: Vec<bool> = (0..5).map(|column| row.get(column)).collect();
     assert_eq!(flags, [true, false, false, false, true]);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn least_rights_are_enough_for_the_service_and_the_relay() {
+    let postgres = spawn_blocking(dev_cluster).await.expect("no panic");
+    let password = |name: &str| Settings::get().value(name).expect("a password");
+    let service_url = postgres.url("users_service", &password("USERS_SERVICE_PASSWORD"), "users");
+    let service = Service::launch(&service_url).await;
+    timeout(DEADLINE, service.context().readiness.changed_from(false))
+        .await
+        .unwrap_or_else(|_| panic!("{}", service.context().readiness));
+    service.create("ada@example.org").await;
+
+    let relay = connect(&postgres.url("cdc_relay", &password("CDC_RELAY_PASSWORD"), "users")).await;
+    let row = relay.query_one("SELECT count(*) FROM outbox", &[]).await.expect("the outbox is readable");
+    assert_eq!(row.get::<_, i64>(0), 1);
+    for refused in [
+        "SELECT * FROM users",
+        "SELECT * FROM carried_out_request",
+        "DELETE FROM outbox",
+        "UPDATE outbox SET owner = null",
+        "INSERT INTO outbox SELECT * FROM outbox",
+        "CREATE TABLE mine ()",
+    ] {
+        let error = relay.batch_execute(refused).await.expect_err(refused);
+        assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{refused}");
+    }
     service.stop().await;
 }

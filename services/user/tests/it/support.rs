@@ -24,7 +24,7 @@ use user_service::{
     keygen,
     token::Issuer,
 };
-use xtask::native::{Postgres, PostgresOptions, Scratch};
+use xtask::native::{Postgres, PostgresOptions, Scratch, dev_database};
 
 /// Longer than anything here takes on a loaded machine; only a failure waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -36,6 +36,12 @@ static POSTGRES: LazyLock<(Postgres, Scratch)> = LazyLock::new(|| {
     let postgres = Postgres::start(&scratch.path().join("postgres"), options).expect("Postgres starts");
     (postgres, scratch)
 });
+
+/// The databases and roles of a development cluster; call it once.
+pub(crate) fn dev_cluster() -> &'static Postgres {
+    dev_database(&POSTGRES.0).expect("databases and roles");
+    &POSTGRES.0
+}
 
 /// An empty database.
 pub(crate) struct Database {
@@ -60,7 +66,7 @@ impl Database {
     }
 }
 
-async fn connect(url: &str) -> Client {
+pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("Postgres answers");
     task::spawn("connection", async move { drop(connection.await) });
     client
