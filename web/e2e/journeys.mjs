@@ -1,5 +1,6 @@
 // What a person does with the page, against a running stack. Each journey begins with a page of its own.
 
+import { openLink } from "./link.mjs";
 import { expect } from "./stage.mjs";
 import * as standIns from "./stand-ins.mjs";
 
@@ -49,6 +50,14 @@ async function createUser(stage, page, name, theme) {
   await form.locator(".field-error").first().waitFor();
   await stage.picture(page, `field-errors-${theme}`);
   await stage.axe(page, `field errors, ${theme}`);
+  await page.keyboard.press("Escape");
+  await form.waitFor({ state: "hidden" });
+  await fillUser(page, name);
+}
+
+async function fillUser(page, name) {
+  await page.getByRole("button", { name: "New user" }).click();
+  const form = page.getByRole("dialog", { name: "New user" });
   await form.getByLabel("Name").fill(name);
   await form.getByLabel("E-mail").fill(`${name.replaceAll(" ", ".").toLowerCase()}@example.com`);
   await form.getByLabel("Password").fill("correct horse battery");
@@ -97,6 +106,26 @@ export async function keyboard(stage, account) {
   await page.keyboard.press("Escape");
   expect(await grid.evaluate((element) => element === document.activeElement), "the focus back on the list");
   await page.context().close();
+}
+
+/** Users are created while the page's connection is cut again and again: each arrives once, in order. */
+export async function cuts(stage, account, config) {
+  const link = await openLink(config.gatewayUrl);
+  const page = await signedIn(stage, account, { config: { ...config, gatewayUrl: link.url } });
+  await status(page, "Live");
+  const names = Array.from({ length: 4 }, (_, index) => `Cut ${index} ${Date.now()}`);
+  for (const name of names) {
+    link.cut();
+    await status(page, /Reconnecting|Connecting/);
+    await fillUser(page, name);
+    link.mend();
+    await row(page, "Users created", name).waitFor({ timeout: 40_000 });
+  }
+  const rows = await page.getByRole("region", { name: "Users created" }).getByRole("row").allInnerTexts();
+  const seen = rows.map((text) => names.findIndex((name) => text.includes(name))).filter((at) => at >= 0);
+  expect(seen.join() === "3,2,1,0", `each user once and the newest first, not ${seen}`);
+  await page.context().close();
+  await link.close();
 }
 
 /** Dead letters, for an operator. */

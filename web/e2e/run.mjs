@@ -17,12 +17,8 @@ const {
   TAILRACE_DEMO_PASSWORD: password,
 } = process.env;
 
-async function demoAccount() {
-  const { demo } = await (await fetch(new URL("/config.json", url))).json();
-  return demo;
-}
-
-const account = email && password ? { email, password } : await demoAccount();
+const config = await (await fetch(new URL("/config.json", url))).json();
+const account = email && password ? { email, password } : config.demo;
 if (!account) {
   console.error("no account: set TAILRACE_DEMO_EMAIL and TAILRACE_DEMO_PASSWORD");
   process.exit(1);
@@ -36,6 +32,7 @@ const trials = [
     [`narrow, ${theme}`, () => journeys.narrow(stage, account, theme)],
     [`trouble, ${theme}`, () => journeys.trouble(stage, account, theme)],
   ]),
+  ["cuts", () => journeys.cuts(stage, account, config)],
   ["keyboard", () => journeys.keyboard(stage, account)],
 ];
 
