@@ -27,7 +27,18 @@ export function mockServer(): Plugin {
   };
 }
 
+/** The browser test reaches the mock under a second address. */
+const CORS = {
+  "access-control-allow-origin": "*",
+  "access-control-allow-headers": "*, authorization",
+  "access-control-expose-headers": "*",
+};
+
 async function answer(handler: Handler, origin: string, request: IncomingMessage, response: ServerResponse) {
+  if (request.method === "OPTIONS") {
+    response.writeHead(204, CORS).end();
+    return;
+  }
   const gone = new AbortController();
   response.on("close", () => gone.abort());
   const answered = await handler(
@@ -40,7 +51,7 @@ async function answer(handler: Handler, origin: string, request: IncomingMessage
       ...(request.method === "POST" && { body: Readable.toWeb(request) as BodyInit, duplex: "half" }),
     }),
   );
-  response.writeHead(answered.status, Object.fromEntries(answered.headers));
+  response.writeHead(answered.status, { ...Object.fromEntries(answered.headers), ...CORS });
   response.flushHeaders();
   if (answered.body) {
     // A reader that leaves is how every stream of this page ends.

@@ -181,11 +181,9 @@ export async function trouble(stage, account, theme) {
   const page = await state("reconnecting", standIns.cut, (cut) => status(cut, "Reconnecting in"));
   await standIns.restore(page);
   await page.clock.resume();
-  await page
-    .getByRole("button", { name: "Now" })
-    .or(page.getByText("Live", { exact: true }))
-    .first()
-    .click();
-  await page.locator('.connection[data-state="live"]').waitFor();
+  // The wait may be over before the button is pressed.
+  const live = page.locator('.connection[data-state="live"]');
+  await page.getByRole("button", { name: "Now" }).or(live).first().click();
+  await live.waitFor();
   await done(page);
 }

@@ -17,7 +17,14 @@ const {
   TAILRACE_DEMO_PASSWORD: password,
 } = process.env;
 
-const config = await (await fetch(new URL("/config.json", url))).json();
+const config = await fetch(new URL("/config.json", url))
+  .then((response) => response.json())
+  .catch(({ cause }) => {
+    console.error(
+      `no page at ${url} (${cause?.code ?? "no settings"}): start the stack first, or set TAILRACE_WEB_URL`,
+    );
+    process.exit(1);
+  });
 const account = email && password ? { email, password } : config.demo;
 if (!account) {
   console.error("no account: set TAILRACE_DEMO_EMAIL and TAILRACE_DEMO_PASSWORD");

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 const SCREENSHOTS = join(import.meta.dirname, ".screenshots");
-const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 30_000;
 const CHROMIUM_FLAGS = [
   "--no-sandbox",
   "--disable-gpu",
