@@ -1,5 +1,13 @@
 //! The contract of Tailrace as Rust types: generated from `proto/` at build time, and nothing else.
-#![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated code")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 
 /// The descriptor set of the whole contract with its imports and comments, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tailrace.descriptors.bin"));
