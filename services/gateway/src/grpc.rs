@@ -117,7 +117,8 @@ impl EventStream {
         loop {
             match replayed.recv().await {
                 Some(Replayed::Event(index, entry)) => {
-                    marks.push((wanted[index].partition.clone(), newest.mark(&entry)));
+                    let mark = newest.mark(&entry);
+                    marks.extend(mark.map(|mark| (wanted[index].partition.clone(), mark)));
                 }
                 Some(Replayed::Passed(_)) => {}
                 Some(Replayed::Done) => return Ok(marks),

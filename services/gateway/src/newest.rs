@@ -71,7 +71,7 @@ impl Newest {
     /// Takes what was found in the ranges that were wanted, each partition's in the order of its offsets.
     pub fn take(&mut self, ranges: &[Range], entries: &[(Partition, Mark)]) {
         let mut older: BTreeMap<&Partition, Vec<(i64, i64)>> = BTreeMap::new();
-        for (partition, mark) in entries.iter().filter(|(_, mark)| mark.visible) {
+        for (partition, mark) in entries {
             older.entry(partition).or_default().push((mark.offset, mark.commit_time_us));
         }
         for range in ranges {
@@ -84,13 +84,10 @@ impl Newest {
         self.window_offsets = self.window_offsets.saturating_mul(4);
     }
 
-    /// What [`Newest::take`] needs to know of an event.
-    pub fn mark(&self, entry: &Entry) -> Mark {
-        Mark {
-            offset: entry.offset,
-            commit_time_us: entry.commit_time_us,
-            visible: self.filter.allows(entry),
-        }
+    /// What [`Newest::take`] needs to know of an event, if the caller may see it.
+    pub fn mark(&self, entry: &Entry) -> Option<Mark> {
+        let mark = Mark { offset: entry.offset, commit_time_us: entry.commit_time_us };
+        self.filter.allows(entry).then_some(mark)
     }
 
     /// The offsets to start at.
@@ -133,7 +130,6 @@ impl Newest {
 pub struct Mark {
     offset: i64,
     commit_time_us: i64,
-    visible: bool,
 }
 
 impl Candidates {
@@ -223,7 +219,7 @@ mod tests {
         let mut newest = Newest::in_memory(2, &operator(), &BTreeSet::from([Arc::from("t")]), &feed);
         let wanted = newest.wanted();
         assert_eq!(wanted, [Range { partition: t(0), from: 4_000, to: 5_000 }]);
-        let seen = newest.mark(&entry(4_100, 1, "users/b"));
+        let seen = newest.mark(&entry(4_100, 1, "users/b")).expect("an operator sees all");
         newest.take(&wanted, &[(t(0), seen)]);
         let wanted = newest.wanted();
         assert_eq!(wanted, [Range { partition: t(0), from: 0, to: 4_000 }]);

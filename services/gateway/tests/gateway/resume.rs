@@ -8,7 +8,7 @@ use crate::support::{
     ALICE, Gateway, OPERATOR, Subscriber, Topics, Writer, after, assert_ordered, earliest, payload,
 };
 
-const TRANSACTIONS: usize = 300;
+const TRANSACTIONS: usize = 150;
 const EVENTS_PER_TRANSACTION: usize = 4;
 
 /// Every third transaction is aborted.
