@@ -1,7 +1,13 @@
 //! The public keys that verify tokens: a fixed set, or the published one, asked again when a token names a key that is
-//! not known.
+//! not known. A key that is no longer published is forgotten with the next question; asking at intervals comes with the
+//! rotation of keys.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
@@ -17,23 +23,27 @@ use crate::{error::Problem, process::Misconfigured};
 
 /// A forger who invents key ids costs one question per interval.
 const REFRESH_INTERVAL_MIN: Duration = Duration::from_secs(5);
+/// A publisher that does not answer is asked again after this time.
+const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const PUBLIC_KEY_BYTES: usize = 32;
 
 pub(super) struct Keys {
     publisher: Option<AuthServiceClient<Channel>>,
-    known: Mutex<Known>,
+    known: RwLock<HashMap<String, DecodingKey>>,
+    /// Held while asking: of many callers with a new key, one asks and the others wait for the answer. Callers with a known
+    /// key never come here.
+    asked: Mutex<Option<Asked>>,
 }
 
-#[derive(Default)]
-struct Known {
-    keys: HashMap<String, DecodingKey>,
-    asked_at: Option<Instant>,
+struct Asked {
+    at: Instant,
+    answered: bool,
 }
 
 impl Keys {
     pub(super) fn fixed(keys: impl IntoIterator<Item = SigningKey>) -> Self {
-        Self { publisher: None, known: Mutex::new(Known { keys: usable(keys), asked_at: None }) }
+        Self { publisher: None, known: RwLock::new(usable(keys)), asked: Mutex::default() }
     }
 
     pub(super) fn check(url: &str) -> Result<(), Misconfigured> {
@@ -42,33 +52,44 @@ impl Keys {
 
     pub(super) fn published_at(url: &str) -> Result<Self, Misconfigured> {
         let channel = endpoint(url)?.connect_timeout(REQUEST_TIMEOUT).timeout(REQUEST_TIMEOUT).connect_lazy();
-        Ok(Self { publisher: Some(AuthServiceClient::new(channel)), known: Mutex::default() })
+        let publisher = Some(AuthServiceClient::new(channel));
+        Ok(Self { publisher, known: RwLock::default(), asked: Mutex::default() })
     }
 
     /// The key with this id; `UNAVAILABLE` when it is not known and the publisher cannot be asked.
     pub(super) async fn find(&self, id: &str) -> Result<Option<DecodingKey>, Status> {
-        // Held while asking: of many callers with a new key, one asks and the others wait for the answer.
-        let mut known = self.known.lock().await;
-        if let Some(key) = known.keys.get(id) {
-            return Ok(Some(key.clone()));
+        if let Some(key) = self.known(id) {
+            return Ok(Some(key));
         }
         let Some(publisher) = &self.publisher else { return Ok(None) };
-        if known.asked_at.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL_MIN) {
-            return Ok(None);
-        }
-        let answer = publisher.clone().list_signing_keys(ListSigningKeysRequest {}).await;
-        match answer {
-            Ok(answer) => {
-                known.keys = usable(answer.into_inner().signing_keys);
-                known.asked_at = Some(Instant::now());
-                Ok(known.keys.get(id).cloned())
+        let mut asked = self.asked.lock().await;
+        match &*asked {
+            Some(Asked { at, answered: true }) if at.elapsed() < REFRESH_INTERVAL_MIN => {}
+            Some(Asked { at, answered: false }) if at.elapsed() < RETRY_INTERVAL_MIN => {
+                return Err(unavailable());
             }
-            Err(status) => {
-                warn!(rpc.grpc.status = ?status.code(), "the keys that verify tokens cannot be asked");
-                Err(Problem::unavailable("signing keys").into_status())
+            Some(_) | None => {
+                let answer = publisher.clone().list_signing_keys(ListSigningKeysRequest {}).await;
+                *asked = Some(Asked { at: Instant::now(), answered: answer.is_ok() });
+                let answer = answer.map_err(|status| {
+                    warn!(rpc.grpc.status = ?status.code(), "the keys that verify tokens cannot be asked");
+                    unavailable()
+                })?;
+                let keys = usable(answer.into_inner().signing_keys);
+                *self.known.write().unwrap_or_else(PoisonError::into_inner) = keys;
             }
         }
+        Ok(self.known(id))
     }
+
+    fn known(&self, id: &str) -> Option<DecodingKey> {
+        // A panic cannot leave half a change: the only one is an assignment.
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+}
+
+fn unavailable() -> Status {
+    Problem::unavailable("signing keys").into_status()
 }
 
 impl fmt::Debug for Keys {
