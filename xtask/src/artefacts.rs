@@ -15,7 +15,7 @@ pub const PROGRAMS: [&str; 5] = ["user-service", "order-service", "gateway", "cd
 
 const BUILD_TIMEOUT: Duration = Duration::from_secs(3600);
 /// What does not count as a source of the page.
-const GENERATED: [&str; 4] = ["node_modules", "dist", "artefacts", "test-results"];
+const GENERATED: [&str; 3] = ["node_modules", "dist", ".screenshots"];
 
 /// The folder the programs are built into: the one this program itself was built into.
 ///

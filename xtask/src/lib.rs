@@ -11,6 +11,7 @@ pub mod commands;
 pub mod native;
 pub mod progress;
 pub mod settings;
+pub mod signals;
 pub mod stack;
 pub mod tools;
 pub mod workspace;

@@ -11,10 +11,11 @@ use clap::Args;
 
 use super::tidy;
 use crate::artefacts::{build_page, npm_install};
-use crate::native::child::Launch;
+use crate::native::child::{Launch, end_all};
 use crate::native::{kafka, postgres};
 use crate::progress::Progress;
 use crate::settings::Settings;
+use crate::signals::{self, INTERRUPTED};
 use crate::tools::{self, Purpose};
 use crate::workspace;
 
@@ -51,34 +52,31 @@ struct Step {
 
 /// Cheap ones first: what fails should fail early.
 const STEPS: [Step; 15] = [
-    Step { name: "format", quick: true, work: || cargo(&["fmt", "--all", "--check"]) },
-    Step { name: "tidy", quick: true, work: tidy::check },
-    Step { name: "packages of npm", quick: true, work: install_npm },
-    Step { name: "contract: buf lint and format", quick: true, work: || npm("sdk/typescript", "lint:proto") },
-    Step {
-        name: "contract: generated TypeScript",
-        quick: true,
-        work: || npm("sdk/typescript", "generate:check"),
-    },
-    Step { name: "licences, sources and bans", quick: true, work: deny },
-    Step { name: "compose file", quick: true, work: compose_lint },
-    Step { name: "sdk/typescript", quick: true, work: || scripts("sdk/typescript") },
-    Step { name: "web", quick: true, work: || scripts("web") },
-    Step { name: "clippy", quick: true, work: clippy },
-    Step { name: "programs", quick: true, work: || cargo(&["build", "--workspace", "--bins", "--locked"]) },
-    Step {
-        name: "unit tests",
-        quick: true,
-        work: || cargo(&["test", "--workspace", "--lib", "--bins", "--locked"]),
-    },
-    Step { name: "Postgres, Kafka and the tools of the tests", quick: false, work: fetch },
-    Step { name: "tests on real servers, end to end", quick: false, work: integration },
-    Step {
-        name: "documentation",
-        quick: true,
-        work: || cargo(&["doc", "--workspace", "--no-deps", "--locked"]),
-    },
+    step("format", || cargo(&["fmt", "--all", "--check"])),
+    step("tidy", tidy::check),
+    step("packages of npm", install_npm),
+    step("contract: buf lint and format", || npm("sdk/typescript", "lint:proto")),
+    step("contract: generated TypeScript", || npm("sdk/typescript", "generate:check")),
+    step("licences, sources and bans", deny),
+    step("compose file", compose_lint),
+    step("sdk/typescript", || scripts("sdk/typescript")),
+    step("web", || scripts("web")),
+    step("clippy", clippy),
+    step("unit tests", || cargo(&["test", "--workspace", "--lib", "--bins", "--locked"])),
+    step("tests on Postgres", on_postgres),
+    slow_step("programs, jars, page and tools for the tests", fetch),
+    slow_step("tests on Postgres and Kafka", on_kafka),
+    slow_step("end to end", end_to_end),
 ];
+
+const fn step(name: &'static str, work: fn() -> Result<()>) -> Step {
+    Step { name, quick: true, work }
+}
+
+/// A step that needs Kafka or a browser, or prepares for one that does.
+const fn slow_step(name: &'static str, work: fn() -> Result<()>) -> Step {
+    Step { name, quick: false, work }
+}
 
 /// Runs the steps.
 ///
@@ -96,6 +94,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     tools::check(if options.quick { Purpose::Run } else { Purpose::Test }, options.install)?;
+    // A step's own children, a test binary with its servers, would outlive it otherwise.
+    signals::watch(|| {
+        end_all();
+        std::process::exit(INTERRUPTED.into())
+    })?;
     let start = Instant::now();
     let mut report = Vec::new();
     for (number, step) in steps.iter().enumerate() {
@@ -119,9 +122,25 @@ fn clippy() -> Result<()> {
     cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])
 }
 
-/// Everything but the unit tests, one binary after the other: each starts servers of its own.
-fn integration() -> Result<()> {
-    cargo(&["test", "--workspace", "--test", "*", "--locked"])
+/// The packages whose tests need Kafka. A new package is taken for one that does not, and so is never left out.
+const ON_KAFKA: [&str; 3] = ["cdc-relay", "gateway", "xtask"];
+/// The package of the end-to-end tests.
+const END_TO_END: &str = "tailrace";
+
+fn on_postgres() -> Result<()> {
+    let excluded = ON_KAFKA.iter().chain([&END_TO_END]).flat_map(|package| ["--exclude", package]);
+    let arguments = ["test", "--locked", "--test", "*", "--workspace"].into_iter().chain(excluded);
+    cargo(&arguments.collect::<Vec<_>>())
+}
+
+fn on_kafka() -> Result<()> {
+    let packages = ON_KAFKA.iter().flat_map(|package| ["--package", package]);
+    let arguments = ["test", "--locked", "--test", "*"].into_iter().chain(packages);
+    cargo(&arguments.collect::<Vec<_>>())
+}
+
+fn end_to_end() -> Result<()> {
+    cargo(&["test", "--locked", "--test", "*", "--package", END_TO_END])
 }
 
 fn install_npm() -> Result<()> {
@@ -164,8 +183,9 @@ fn deny() -> Result<()> {
     on_terminal(&program.display().to_string(), workspace::root().to_owned(), &arguments)
 }
 
-/// What tests would otherwise fetch while they run, plus the built page and grpcurl.
+/// What tests would otherwise fetch while they run, plus the programs, the built page and grpcurl.
 fn fetch() -> Result<()> {
+    cargo(&["build", "--workspace", "--bins", "--locked"])?;
     postgres::binaries()?;
     kafka::jars()?;
     build_page(Progress::on_terminal())?;

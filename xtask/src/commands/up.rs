@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::status;
 use crate::native::child::end_all;
 use crate::progress::Progress;
+use crate::signals::{self, INTERRUPTED};
 use crate::stack::state::State;
 use crate::stack::{Ports, Stack, StackOptions};
 use crate::tools::{self, Purpose};
@@ -20,8 +20,6 @@ use crate::workspace;
 
 /// How often the processes are looked after.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
-/// The exit code of a program that a second Ctrl-C cut short, as shells count it.
-const INTERRUPTED: u8 = 130;
 
 /// The options of `up`.
 #[derive(Debug, Args)]
@@ -62,7 +60,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let progress = Progress::on_terminal();
     tools::check(Purpose::Run, options.install)?;
     let (events, inbox) = channel();
-    watch_signals(events.clone())?;
+    let signals = events.clone();
+    signals::watch(move || signals.send(Event::Signal).is_ok())?;
     start(options, progress, events.clone());
     let stack = match next(&inbox) {
         Event::Started(stack) => stack?,
@@ -139,27 +138,4 @@ fn announce(stack: &Stack, progress: Progress) -> Result<()> {
 
 fn next(inbox: &Receiver<Event>) -> Event {
     inbox.recv().expect("the senders live as long as the program")
-}
-
-fn watch_signals(events: Sender<Event>) -> Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut hang_up = signal(SignalKind::hangup())?;
-            loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                    _ = hang_up.recv() => {}
-                }
-                if events.send(Event::Signal).is_err() {
-                    return std::io::Result::Ok(());
-                }
-            }
-        })
-    });
-    Ok(())
 }
