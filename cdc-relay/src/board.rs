@@ -9,7 +9,6 @@ use tailrace_runtime::health::Condition;
 
 use crate::clock;
 use crate::engine::Progress;
-use crate::position::Position;
 use crate::source::{PublicationCoverage, SlotRow};
 use crate::trouble::Trouble;
 
@@ -134,9 +133,10 @@ impl Board {
         &self.inner.source
     }
 
-    /// Up to here everything is in Kafka, as far as the board knows.
-    pub(crate) fn durable(&self) -> Lsn {
-        self.lock().progress.map_or(Lsn::ZERO, |progress| progress.durable)
+    /// Up to where everything is in Kafka, while the source is ours.
+    pub(crate) fn streaming_from(&self) -> Option<Lsn> {
+        let status = self.lock();
+        status.progress.filter(|_| status.state == State::Streaming).map(|progress| progress.durable)
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -148,14 +148,15 @@ impl Board {
         self.lock().state = State::Starting;
     }
 
-    pub(crate) fn streaming(&self, position: Position) {
+    /// The source is ours, from this progress on.
+    pub(crate) fn streaming(&self, progress: Progress) {
         self.change(|status| {
             status.state = State::Streaming;
+            status.progress = Some(progress);
             status.problem.clear();
             status.said = None;
         });
-        let lsn = position.resume_lsn;
-        tracing::info!(source = self.source(), position.lsn = %lsn, "streaming");
+        tracing::info!(source = self.source(), position.lsn = %progress.durable, "streaming");
     }
 
     /// Says a trouble once: again only when it is another, or after the source has streamed.

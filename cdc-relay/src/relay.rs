@@ -80,8 +80,8 @@ async fn attempt(
         () = shutdown.wait() => return Ok(()),
     };
     *waits = backoff();
-    board.streaming(holding.position);
     let mut engine = engine(config, source, &holding);
+    board.streaming(engine.progress());
     let end = stream(&mut holding, &mut engine, board, shutdown).await;
     board.ended(engine.progress());
     let Holding { stream, sink, lease, .. } = holding;
