@@ -10,8 +10,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tailrace::event::v1::{self as event, DeadLetter, dead_letter::Reason};
 
-use crate::record::{Header, Record};
-use crate::router::header;
+use crate::record::{Header, Record, header};
 
 /// The largest piece of a payload that a dead letter carries, in bytes; a redrive reads the row again.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;

@@ -49,7 +49,7 @@ impl Record {
 /// A header of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The name: one of [`crate::router::header`], or one the outbox row brought.
+    /// The name: one of [`header`], or one the outbox row brought.
     pub name: std::borrow::Cow<'static, str>,
     /// The value.
     pub value: Bytes,
@@ -59,6 +59,30 @@ impl Header {
     fn wire_size(&self) -> usize {
         Record::HEADER_FRAMING_BYTES + self.name.len() + self.value.len()
     }
+}
+
+/// The names of the headers that every record carries.
+pub mod header {
+    /// CloudEvents: the version of the specification.
+    pub const SPEC_VERSION: &str = "ce_specversion";
+    /// CloudEvents: the outbox row's id.
+    pub const ID: &str = "ce_id";
+    /// CloudEvents: the event's type.
+    pub const TYPE: &str = "ce_type";
+    /// CloudEvents: the relay's source.
+    pub const SOURCE: &str = "ce_source";
+    /// CloudEvents: the aggregate.
+    pub const SUBJECT: &str = "ce_subject";
+    /// CloudEvents: the commit time.
+    pub const TIME: &str = "ce_time";
+    /// The media type of the value.
+    pub const CONTENT_TYPE: &str = "content-type";
+    /// The event's position, `final_lsn/ordinal`.
+    pub const POSITION: &str = "tailrace_position";
+    /// The user who may see the event.
+    pub const OWNER: &str = "tailrace_owner";
+    /// The aggregate's version.
+    pub const AGGREGATE_VERSION: &str = "tailrace_aggregate_version";
 }
 
 /// One Kafka transaction: records in commit order, and the position that is true once they are in Kafka.

@@ -10,33 +10,9 @@ use bytes::Bytes;
 use tailrace::event::v1::dead_letter::Reason;
 
 use crate::dead_letter::{self, DeadLetterContext};
-use crate::record::{Header, Record};
+use crate::record::{Header, Record, header};
 use crate::row::OutboxRow;
 use crate::transaction::EventPosition;
-
-/// The names of the headers that every record carries.
-pub mod header {
-    /// CloudEvents: the version of the specification.
-    pub const SPEC_VERSION: &str = "ce_specversion";
-    /// CloudEvents: the outbox row's id.
-    pub const ID: &str = "ce_id";
-    /// CloudEvents: the event's type.
-    pub const TYPE: &str = "ce_type";
-    /// CloudEvents: the relay's source.
-    pub const SOURCE: &str = "ce_source";
-    /// CloudEvents: the aggregate.
-    pub const SUBJECT: &str = "ce_subject";
-    /// CloudEvents: the commit time.
-    pub const TIME: &str = "ce_time";
-    /// The media type of the value.
-    pub const CONTENT_TYPE: &str = "content-type";
-    /// The event's position, `final_lsn/ordinal`.
-    pub const POSITION: &str = "tailrace_position";
-    /// The user who may see the event.
-    pub const OWNER: &str = "tailrace_owner";
-    /// The aggregate's version.
-    pub const AGGREGATE_VERSION: &str = "tailrace_aggregate_version";
-}
 
 /// Where an event came from, and when.
 #[derive(Clone, Copy, Debug)]
@@ -111,16 +87,13 @@ impl Router {
     pub fn route(&self, row: OutboxRow, origin: &Origin) -> Record {
         let topic = self.topic(&row);
         let malformed = row.malformed;
+        let unroutable = topic.is_none().then(|| unroutable(&row.event_type));
         let record = self.record(topic.clone().unwrap_or_else(|| Arc::from("")), row, origin);
         if let Some(words) = malformed {
             return self.dead_letter(&record, Reason::Malformed, words);
         }
-        if topic.is_none() {
-            return self.dead_letter(
-                &record,
-                Reason::Unroutable,
-                "no route makes a valid topic of the event type",
-            );
+        if let Some(words) = unroutable {
+            return self.dead_letter(&record, Reason::Unroutable, &words);
         }
         let size = record.wire_size();
         if size > self.record_bytes_max {
@@ -185,6 +158,12 @@ impl Router {
     fn dead_letter(&self, record: &Record, reason: Reason, message: &str) -> Record {
         dead_letter::record(&self.dead_letters, record, reason, message)
     }
+}
+
+/// Names the type, shortened: what is no topic's name may be of any length.
+fn unroutable(event_type: &[u8]) -> String {
+    let name: String = String::from_utf8_lossy(event_type).chars().take(Router::TOPIC_CHARS_MAX).collect();
+    format!("no route makes a valid topic of the event type {name:?}")
 }
 
 /// Kafka's rule for topic names.
