@@ -1,0 +1,13 @@
+//! The whole system on real parts: Postgres, Kafka, the four programs as processes, callers over gRPC.
+//!
+//! The programs and the page are not built here: `cargo xtask test` builds them first, and so does
+//! `cargo build --workspace --bins`. Tests that break nothing share one system; one that kills something has its own.
+
+mod away;
+mod browser;
+mod dead_letters;
+mod first_light;
+mod readme;
+mod relay_killed;
+mod support;
+mod visibility;
