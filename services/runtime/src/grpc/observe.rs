@@ -181,7 +181,7 @@ impl http_body::Body for ObservedBody {
 
 fn come_back() -> HeaderMap {
     let status =
-        Problem::new(Code::Unavailable, "STOPPING", "This process is stopping; connect again.").into_status();
+        Problem::new(Code::Unavailable, "DRAINING", "This process is stopping; connect again.").into_status();
     let mut trailers = HeaderMap::new();
     if status.add_header(&mut trailers).is_err() {
         trailers.insert(Status::GRPC_STATUS, HeaderValue::from(Code::Unavailable as i32));

@@ -173,7 +173,7 @@ async fn an_open_stream_ends_with_come_back_when_the_process_drains() {
     let status = timeout(DEADLINE, end).await.expect("it ends");
     assert_eq!(status.code(), Code::Unavailable);
     let details = status.check_error_details().expect("details");
-    assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("STOPPING"));
+    assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("DRAINING"));
     server.stop().await;
 }
 
