@@ -231,7 +231,7 @@ fn a_giant_transaction_is_split_and_goes_on_after_a_restart_without_gap_or_repea
     let partial = Partial { final_lsn: Lsn::new(200), next_ordinal: sent };
     assert_eq!(first.position, Position { partial: Some(partial), ..at(100) });
     bench.committed();
-    bench.wait(SECOND);
+    bench.wait(10 * SECOND);
     assert_eq!(
         bench.status().map(|status| status.flush),
         Some(Lsn::new(100)),
