@@ -1,5 +1,6 @@
 //! What `cargo xtask` can do: one module each, named as the command is.
 
+pub mod bench;
 pub mod down;
 pub mod logs;
 pub mod status;

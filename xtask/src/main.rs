@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::commands::{down, logs, status, test, tidy, up};
+use xtask::commands::{bench, down, logs, status, test, tidy, up};
 
 /// Starts Tailrace on this machine, without Docker, and checks the project.
 #[derive(Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Logs(logs::Options),
     /// Every check and test, in order, until one fails.
     Test(test::Options),
+    /// Measure a release build: `relay`, `latency` or `up`.
+    Bench(bench::Options),
     /// The checks of style that lints cannot do.
     Tidy,
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Down(options) => down::run(&options),
         Command::Logs(options) => logs::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Tidy => tidy::run(),
     };
     done.unwrap_or_else(|error| {

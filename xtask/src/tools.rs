@@ -16,6 +16,8 @@ const OLDEST_NODE: u32 = 20;
 /// The oldest Java that runs the broker.
 const OLDEST_JAVA: u32 = 17;
 
+/// What running the stack does without: Postgres comes from npm where the system has none.
+const ONLY_TESTS: [&str; 5] = ["postgresql", "chromium", "golang-go", "python3-pip", "git"];
 const GRPCURL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A Debian package, and the program or file that tells that it is there.
@@ -34,7 +36,7 @@ impl Package {
 /// What a command needs of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To run the stack. Postgres is not needed: there is one in npm.
+    /// To run the stack.
     Run,
     /// To run every test.
     Test,
@@ -84,10 +86,9 @@ pub fn grpcurl() -> Result<PathBuf> {
 fn needed(purpose: Purpose) -> Result<Vec<Package>> {
     let path = workspace::root().join("xtask/packages.txt");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let only_tests = ["postgresql", "chromium", "golang-go"];
     let all = parse(&text).into_iter();
     Ok(all
-        .filter(|package| purpose == Purpose::Test || !only_tests.contains(&package.name.as_str()))
+        .filter(|package| purpose == Purpose::Test || !ONLY_TESTS.contains(&package.name.as_str()))
         .collect())
 }
 

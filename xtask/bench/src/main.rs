@@ -14,7 +14,8 @@ mod start;
 mod statistics;
 mod usage;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -35,10 +36,17 @@ enum Measurement {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    match Arguments::parse().measurement {
+async fn main() -> ExitCode {
+    let done = match Arguments::parse().measurement {
         Measurement::Relay(options) => drain::run(&options).await,
         Measurement::Latency(options) => latency::run(&options).await,
         Measurement::Up(options) => start::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! What a process has used, as the kernel counts it.
 
 use anyhow::{Context, Result};
-use rustix::param::clock_ticks_per_second;
 use serde::Serialize;
 
 const KIB_PER_MIB: f64 = 1024.0;
+/// The kernel counts the time of a process in hundredths of a second, whatever its own clock does (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Memory and time of one process since it began.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -28,7 +29,7 @@ impl Usage {
         Ok(Self {
             rss_mib: kib(&status, "VmRSS:").context("no VmRSS")? / KIB_PER_MIB,
             rss_peak_mib: kib(&status, "VmHWM:").context("no VmHWM")? / KIB_PER_MIB,
-            cpu_s: cpu_ticks(&read("stat")?).context("no times")? / clock_ticks_per_second() as f64,
+            cpu_s: cpu_ticks(&read("stat")?).context("no times")? / TICKS_PER_SECOND,
         })
     }
 }

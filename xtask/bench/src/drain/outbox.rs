@@ -46,6 +46,7 @@ pub(super) struct Outbox {
     _connection: JoinSet<Result<(), tokio_postgres::Error>>,
     /// Every event but the mark lies before this place in the log.
     pub(super) end: String,
+    pub(super) shape: Shape,
 }
 
 impl Outbox {
@@ -63,7 +64,7 @@ impl Outbox {
         write(&servers.postgres, shape).await?;
         let end = client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
         client.batch_execute(&transactions(1, 1)).await.context("cannot write the mark")?;
-        Ok(Self { client, _connection: connection, end })
+        Ok(Self { client, _connection: connection, end, shape })
     }
 
     /// Whether the slot's reader has told Postgres that it has everything.

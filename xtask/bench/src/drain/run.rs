@@ -11,12 +11,9 @@ use xtask::native::child::Launch;
 use xtask::native::postgres;
 use xtask::settings::Settings;
 
-use super::outbox::{DATABASE, Outbox, ceiling_slot, relay_slot, topic};
-use super::Servers;
+use super::outbox::{DATABASE, END_MARKS, Outbox, ceiling_slot, relay_slot, topic};
+use super::{Servers, count};
 use crate::usage::Usage;
-
-/// How many headers a record has: nine of CloudEvents and its position, the trace, the owner and the version.
-pub(super) const HEADERS: usize = 11;
 
 /// Whoever has not drained the log by then is stuck.
 const RUN_TIMEOUT: Duration = Duration::from_secs(600);
@@ -35,12 +32,15 @@ pub(super) struct RelayRun {
     /// From the start of its process to the acknowledgement of everything.
     pub(super) seconds: f64,
     pub(super) usage: Usage,
+    /// The most headers of a record.
+    pub(super) headers: usize,
 }
 
 /// Reads everything with `pg_recvlogical`.
 pub(super) fn ceiling(servers: &Servers, outbox: &Outbox, number: u32) -> Result<CeilingRun> {
-    let program = postgres::binaries()?.join("pg_recvlogical");
-    ensure!(program.exists(), "pg_recvlogical is missing: apt-get install postgresql-client");
+    // Packages put it beside the server; the Postgres of npm has none, then the one in PATH must do.
+    let beside_server = postgres::binaries()?.join("pg_recvlogical");
+    let program = if beside_server.exists() { beside_server } else { "pg_recvlogical".into() };
     let log = servers.scratch.path().join("pg_recvlogical.log");
     let launch = Launch::new("pg_recvlogical", program, log)
         .args(["--start", "--no-loop", "--file=/dev/null", "--fsync-interval=0"])
@@ -49,12 +49,13 @@ pub(super) fn ceiling(servers: &Servers, outbox: &Outbox, number: u32) -> Result
         .arg(format!("--slot={}", ceiling_slot(number)))
         .arg(format!("--endpos={}", outbox.end));
     let begun = Instant::now();
-    launch.run(RUN_TIMEOUT)?;
+    launch.run(RUN_TIMEOUT).context("pg_recvlogical is the measure of the relay (apt-get install postgresql)")?;
     Ok(CeilingRun { seconds: begun.elapsed().as_secs_f64() })
 }
 
 /// Brings everything to Kafka with the relay, as a process of its own.
 pub(super) async fn relay(servers: &Servers, outbox: &Outbox, number: u32) -> Result<RelayRun> {
+    let expected = outbox.shape.events() + END_MARKS;
     let slot = relay_slot(number);
     let launch = relay_launch(servers, number)?;
     let mut looks = interval(LOOK_INTERVAL);
@@ -70,7 +71,10 @@ pub(super) async fn relay(servers: &Servers, outbox: &Outbox, number: u32) -> Re
     let seconds = begun.elapsed().as_secs_f64();
     let usage = Usage::of(relay.pid())?;
     relay.stop(STOP_TIMEOUT);
-    Ok(RelayRun { seconds, usage })
+    let found = count::read_committed(&servers.kafka.bootstrap(), &topic(number), expected)?;
+    let events = found.events;
+    ensure!(events == expected, "the topic holds {events} events and not {expected}: this run does not count");
+    Ok(RelayRun { seconds, usage, headers: found.headers })
 }
 
 /// The relay with the configuration of this run.
