@@ -15,8 +15,6 @@ use clap::Parser;
 use tailrace_runtime::{process, settings};
 
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Longer than any test waits.
-
 type Test = fn() -> anyhow::Result<()>;
 
 /// A process with one job: to end in a given way.
