@@ -134,12 +134,19 @@ async fn open_sink(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let opening = KafkaSink::open(kafka, &source.name);
     tokio::pin!(opening);
-    loop {
+    let lost = loop {
         tokio::select! {
             opened = &mut opening => return Ok(opened?),
-            _ = ticks.tick() => stream.writer.send_status(silent_status()).await?,
+            _ = ticks.tick() => if let Err(error) = stream.writer.send_status(silent_status()).await {
+                break error;
+            },
         }
+    };
+    // The next attempt must not meet producers that this one is still initialising.
+    if let Ok((sink, _)) = opening.await {
+        sink.close().await;
     }
+    Err(lost.into())
 }
 
 /// A status that moves nothing.
