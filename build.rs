@@ -20,9 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let encoded = descriptors.encode_to_vec();
     fs::write(out.join("tailrace.descriptors.bin"), &encoded)?;
 
-    pbjson_build::Builder::new()
-        .register_descriptors(&encoded)?
-        .build(&[".tailrace", ".google.type"])?;
+    pbjson_build::Builder::new().register_descriptors(&encoded)?.build(&[".tailrace", ".google.type"])?;
 
     // The annotations (google.api, buf.validate) are read from the descriptors; no code is made of them.
     descriptors.file.retain(|file| {
