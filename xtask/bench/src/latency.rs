@@ -105,7 +105,8 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
 
 fn start(scratch: &Scratch) -> Result<Stack> {
     // As `cargo xtask up` has it: the log of Postgres is flushed.
-    let options = StackOptions { without_fsync: false, ..StackOptions::for_test(&scratch.path().join("stack")) };
+    let options =
+        StackOptions { without_fsync: false, ..StackOptions::for_test(&scratch.path().join("stack")) };
     Stack::start(options)
 }
 

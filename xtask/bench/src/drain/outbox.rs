@@ -69,7 +69,8 @@ impl Outbox {
 
     /// Whether the slot's reader has told Postgres that it has everything.
     pub(super) async fn is_drained(&self, slot: &str) -> Result<bool> {
-        let sql = "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1";
+        let sql =
+            "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1";
         let row = self.client.query_one(sql, &[&slot, &self.end]).await.context("cannot look at the slot")?;
         Ok(row.get(0))
     }
@@ -114,8 +115,7 @@ async fn write(postgres: &Postgres, shape: Shape) -> Result<()> {
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         let share = shape.transactions / WRITERS + u32::from(writer < shape.transactions % WRITERS);
-        let (client, connection) =
-            tokio_postgres::connect(&postgres.superuser_url(DATABASE), NoTls).await?;
+        let (client, connection) = tokio_postgres::connect(&postgres.superuser_url(DATABASE), NoTls).await?;
         writers.spawn(async move {
             let sql = transactions(share, shape.rows);
             tokio::select! {

@@ -49,7 +49,9 @@ pub(super) fn ceiling(servers: &Servers, outbox: &Outbox, number: u32) -> Result
         .arg(format!("--slot={}", ceiling_slot(number)))
         .arg(format!("--endpos={}", outbox.end));
     let begun = Instant::now();
-    launch.run(RUN_TIMEOUT).context("pg_recvlogical is the measure of the relay (apt-get install postgresql)")?;
+    launch
+        .run(RUN_TIMEOUT)
+        .context("pg_recvlogical is the measure of the relay (apt-get install postgresql)")?;
     Ok(CeilingRun { seconds: begun.elapsed().as_secs_f64() })
 }
 
@@ -73,7 +75,10 @@ pub(super) async fn relay(servers: &Servers, outbox: &Outbox, number: u32) -> Re
     relay.stop(STOP_TIMEOUT);
     let found = count::read_committed(&servers.kafka.bootstrap(), &topic(number), expected)?;
     let events = found.events;
-    ensure!(events == expected, "the topic holds {events} events and not {expected}: this run does not count");
+    ensure!(
+        events == expected,
+        "the topic holds {events} events and not {expected}: this run does not count"
+    );
     Ok(RelayRun { seconds, usage, headers: found.headers })
 }
 

@@ -54,7 +54,8 @@ impl Page {
     /// 1970.
     pub(super) async fn close(mut self) -> Result<HashMap<String, f64>> {
         drop(self.stdin);
-        let line = timeout(STEP_TIMEOUT, self.lines.next_line()).await.context("the page does not close")??;
+        let line =
+            timeout(STEP_TIMEOUT, self.lines.next_line()).await.context("the page does not close")??;
         let rows: Vec<Row> = serde_json::from_str(&line.context("the page told nothing")?)?;
         let _ = timeout(STEP_TIMEOUT, self.child.wait()).await;
         Ok(rows.into_iter().map(|row| (row.key, row.seen_ms / 1e3)).collect())
@@ -63,7 +64,9 @@ impl Page {
     async fn line(&mut self) -> Result<String> {
         match timeout(STEP_TIMEOUT, self.lines.next_line()).await.context("the page does not get ready")?? {
             Some(line) => Ok(line),
-            None => bail!("the browser ended; the reason is above (is Chromium installed, is `npm ci` done in web/?)"),
+            None => bail!(
+                "the browser ended; the reason is above (is Chromium installed, is `npm ci` done in web/?)"
+            ),
         }
     }
 }

@@ -70,7 +70,10 @@ impl Subscriber {
     }
 }
 
-async fn read(mut stream: Streaming<WatchResponse>, sender: mpsc::UnboundedSender<(String, Arrival)>) -> Result<()> {
+async fn read(
+    mut stream: Streaming<WatchResponse>,
+    sender: mpsc::UnboundedSender<(String, Arrival)>,
+) -> Result<()> {
     loop {
         let response = next(&mut stream).await?;
         let arrived_s = seconds(SystemTime::now());
