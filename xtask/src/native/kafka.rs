@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use uuid::Uuid;
 
 use super::child::{Child, Launch};
 use super::port::{Port, PortLease};
@@ -17,8 +19,6 @@ use crate::settings::Settings;
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
-/// One node has no others to tell apart; the id is fixed so that a data folder may be copied.
-const CLUSTER_ID: &str = "dGFpbHJhY2UtZGV2LTAwMQ";
 
 /// How a broker is started.
 #[derive(Debug, Clone)]
@@ -147,7 +147,7 @@ impl Kafka {
         if self.data().join("meta.properties").exists() {
             return Ok(());
         }
-        let tool = self.java().args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]);
+        let tool = self.java().args(["kafka.tools.StorageTool", "format", "-t", &cluster_id(), "-c"]);
         tool.arg(self.file("server.properties")).run(START_TIMEOUT).context("cannot format the data of Kafka")
     }
 
@@ -214,6 +214,17 @@ impl Kafka {
 impl Drop for Kafka {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A new cluster is another cluster: whoever remembers offsets of the one before must be able to tell.
+fn cluster_id() -> String {
+    loop {
+        let id = URL_SAFE_NO_PAD.encode(Uuid::new_v4());
+        // A dash in front would be taken for an option.
+        if !id.starts_with('-') {
+            return id;
+        }
     }
 }
 
