@@ -67,8 +67,12 @@ pub struct Consumer {
 /// What happened.
 enum Signal {
     Readable(usize),
-    Looked(KafkaResult<Look>),
+    /// What the scout saw, and what had been read when it set out.
+    Looked(Next, KafkaResult<Look>),
 }
+
+/// The next offset to read, by partition.
+type Next = BTreeMap<Partition, i64>;
 
 /// Why a session cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +126,7 @@ impl Consumer {
             let _ = readable.send(Signal::Readable(index));
         })
         .map_err(Trouble::Assignment)?;
-        let scout = Scout::start(client, self.topics.clone(), sender);
+        let scout = Scout::start(client, self.topics.clone(), Arc::clone(&self.hub), sender);
         info!(kafka.partitions = offsets.len(), "reading the topics");
         *told = false;
         self.report(&look);
@@ -196,7 +200,7 @@ impl Session<'_> {
         while !self.consumer.shutdown.requested() {
             match signals.recv_timeout(SWEEP_INTERVAL) {
                 Ok(Signal::Readable(index)) => self.drain(index)?,
-                Ok(Signal::Looked(look)) => self.handle_look(look)?,
+                Ok(Signal::Looked(before, look)) => self.handle_look(&before, look)?,
                 // The callback tells of the change from empty to not empty only, so a missed one would stay missed.
                 Err(_) => (0..self.reader.partitions()).try_for_each(|index| self.drain(index))?,
             }
@@ -260,7 +264,7 @@ impl Session<'_> {
         gauge!("tailrace_gateway_memory_bytes").set(bytes as f64);
     }
 
-    fn handle_look(&mut self, look: KafkaResult<Look>) -> Result<(), Trouble> {
+    fn handle_look(&mut self, before: &Next, look: KafkaResult<Look>) -> Result<(), Trouble> {
         let look = match look {
             Ok(look) => look,
             Err(source) => {
@@ -283,10 +287,12 @@ impl Session<'_> {
             return Err(Trouble::Changed);
         }
         for (partition, start, end) in &look.partitions {
-            let (whole, next) = self.consumer.hub.update(|feed| {
-                let whole = feed.handle_watermarks(partition, *start, *end);
-                (whole, feed.log(partition).map_or(0, |log| log.next))
+            let next = self.consumer.hub.update(|feed| {
+                feed.handle_watermarks(partition, *start, *end);
+                feed.log(partition).map_or(0, |log| log.next)
             });
+            // What was read while the scout was on its way lies past the end that it saw, and is no sign of anything.
+            let whole = before.get(partition).is_none_or(|read| read <= end);
             self.watch.check(partition, whole, next, *end)?;
         }
         self.consumer.report(&look);
@@ -343,11 +349,19 @@ struct Scout {
 }
 
 impl Scout {
-    fn start(client: Arc<Client>, topics: BTreeSet<Arc<str>>, signals: mpsc::Sender<Signal>) -> Self {
+    fn start(
+        client: Arc<Client>,
+        topics: BTreeSet<Arc<str>>,
+        hub: Arc<Hub>,
+        signals: mpsc::Sender<Signal>,
+    ) -> Self {
         let (stop, stopped) = mpsc::channel();
         thread::spawn(move || {
             while stopped.recv_timeout(LOOK_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
-                if signals.send(Signal::Looked(kafka::look(&client, topics.iter().cloned()))).is_err() {
+                let before = hub
+                    .read(|feed| feed.logs().map(|(partition, log)| (partition.clone(), log.next)).collect());
+                let look = kafka::look(&client, topics.iter().cloned());
+                if signals.send(Signal::Looked(before, look)).is_err() {
                     return;
                 }
             }

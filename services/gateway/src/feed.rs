@@ -158,17 +158,13 @@ impl Feed {
         log.current = true;
     }
 
-    /// Handles a look at the log from outside of the consumer: it is `[start, end)`. False when it ends before what was
-    /// read of it, which only a log made anew does.
-    pub fn handle_watermarks(&mut self, partition: &Partition, start: i64, end: i64) -> bool {
-        let Some(log) = self.logs.get_mut(partition) else { return true };
-        if end < log.next {
-            return false;
-        }
+    /// Handles a look at the log from outside of the consumer: it was `[start, end)`. One that the consumer has
+    /// meanwhile gone past says nothing.
+    pub fn handle_watermarks(&mut self, partition: &Partition, start: i64, end: i64) {
+        let Some(log) = self.logs.get_mut(partition).filter(|log| log.next <= end) else { return };
         log.start = log.start.max(start);
         log.end = log.end.max(end);
         log.current |= log.next >= end;
-        true
     }
 
     /// Gives up the oldest event of the partition that holds most; never the newest of `newest`.
@@ -230,7 +226,8 @@ mod tests {
         let mut feed = Feed::new(100_000);
         feed.handle_open(&users(), 0, 10, 10);
         feed.handle_entry(&users(), entry(9, 1));
-        assert!(!feed.handle_watermarks(&users(), 0, 3));
+        feed.handle_watermarks(&users(), 0, 3);
+        assert_eq!(bounds(&feed, &users()), (0, 10, 1), "a look may be older than what was read");
         assert_eq!(feed.handle_open(&users(), 0, 3, 10), 0);
         assert_eq!(bounds(&feed, &users()), (0, 0, 0));
         assert_eq!(feed.log(&users()).map(|log| log.generation), Some(1));
