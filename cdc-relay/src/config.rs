@@ -114,7 +114,7 @@ impl Config {
             return Err(ConfigError(format!("two sources are named {}", twice.name)));
         }
         let sources = file.source.into_iter().map(SourceSection::parse).collect::<Result<_, _>>()?;
-        let routes = file.route.into_iter().map(RouteSection::parse).collect();
+        let routes = file.route.iter().map(|route| Route::new(&route.event_type, &route.topic)).collect();
         Ok(Self { kafka: file.kafka, sources, routes })
     }
 
@@ -165,12 +165,6 @@ struct SourceSection {
 struct RouteSection {
     event_type: String,
     topic: String,
-}
-
-impl RouteSection {
-    fn parse(self) -> Route {
-        Route { event_type: self.event_type, topic: self.topic }
-    }
 }
 
 impl SourceSection {

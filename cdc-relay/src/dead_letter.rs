@@ -2,15 +2,14 @@
 //!
 //! A dead letter goes out in the same Kafka transaction and at the same place in the order as the event would have.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tailrace::event::v1::{self as event, DeadLetter, dead_letter::Reason};
 
-use crate::record::{Header, Record, header};
+use crate::headers::Headers;
+use crate::record::{Record, header};
 
 /// The largest piece of a payload that a dead letter carries, in bytes; a redrive reads the row again.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
@@ -25,7 +24,7 @@ pub struct DeadLetterContext {
     /// The topic they go to.
     pub topic: Arc<str>,
     /// The CloudEvents source of every record.
-    pub ce_source: Bytes,
+    pub ce_source: String,
     source: String,
     table: String,
 }
@@ -35,7 +34,7 @@ impl DeadLetterContext {
     pub fn new(source: &str, table: &str, topic: &str) -> Self {
         Self {
             topic: Arc::from(topic),
-            ce_source: format!("/tailrace/sources/{source}").into(),
+            ce_source: format!("/tailrace/sources/{source}"),
             source: format!("sources/{source}"),
             table: table.to_owned(),
         }
@@ -46,23 +45,12 @@ impl DeadLetterContext {
 pub fn record(context: &DeadLetterContext, record: &Record, reason: Reason, message: &str) -> Record {
     let letter = letter(context, record, reason, message);
     let value = serde_json::to_vec(&letter).expect("a dead letter is representable as JSON");
-    let mut headers: Vec<Header> = record
-        .headers
-        .iter()
-        .filter(|header| header.name != header::CONTENT_TYPE)
-        .take(HEADERS_MAX)
-        .map(|header| Header {
-            name: Cow::Owned(clipped(header.name.as_bytes())),
-            value: clip(&header.value),
-        })
-        .collect();
-    headers.push(Header {
-        name: Cow::Borrowed(header::CONTENT_TYPE),
-        value: Bytes::from_static(b"application/json"),
-    });
+    let kept = record.headers.iter().filter(|(name, _)| *name != header::CONTENT_TYPE).take(HEADERS_MAX);
+    let kept = kept.map(|(name, value)| (clip_text(name), clip(value)));
+    let headers: Headers = kept.chain([(header::CONTENT_TYPE, &b"application/json"[..])]).collect();
     Record {
         topic: Arc::clone(&context.topic),
-        key: clip(&record.key),
+        key: record.key.slice(..record.key.len().min(TEXT_BYTES_MAX)),
         value: Some(value.into()),
         headers,
         ..*record
@@ -70,7 +58,7 @@ pub fn record(context: &DeadLetterContext, record: &Record, reason: Reason, mess
 }
 
 fn letter(context: &DeadLetterContext, record: &Record, reason: Reason, message: &str) -> DeadLetter {
-    let text = |name| record.header(name).map_or_else(String::new, |value| clipped(value));
+    let text = |name| record.headers.get(name).map_or_else(String::new, clipped);
     let payload = record.value.clone().unwrap_or_default();
     let aggregate_id = clipped(&record.key);
     let subject = text(header::SUBJECT);
@@ -93,16 +81,20 @@ fn letter(context: &DeadLetterContext, record: &Record, reason: Reason, message:
     }
 }
 
-fn wire_header(header: &Header) -> event::Header {
-    event::Header { name: clipped(header.name.as_bytes()), value: clip(&header.value).to_vec() }
+fn wire_header((name, value): (&str, &[u8])) -> event::Header {
+    event::Header { name: clip_text(name).to_owned(), value: clip(value).to_vec() }
 }
 
-fn clip(bytes: &Bytes) -> Bytes {
-    bytes.slice(..bytes.len().min(TEXT_BYTES_MAX))
+fn clip(bytes: &[u8]) -> &[u8] {
+    bytes.get(..TEXT_BYTES_MAX).unwrap_or(bytes)
+}
+
+fn clip_text(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or(text)
 }
 
 fn clipped(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes.get(..TEXT_BYTES_MAX).unwrap_or(bytes)).into_owned()
+    String::from_utf8_lossy(clip(bytes)).into_owned()
 }
 
 /// A time as the contract writes it.
@@ -129,10 +121,9 @@ mod tests {
             topic: "users.created".into(),
             key: vec![b'k'; 100_000].into(),
             value: Some(payload.into()),
-            headers: vec![
-                Header { name: header::SUBJECT.into(), value: "users/1".into() },
-                Header { name: "x-huge".into(), value: vec![b'h'; 2_000_000].into() },
-            ],
+            headers: [(header::SUBJECT, &b"users/1"[..]), ("x-huge", &[b'h'; 2_000_000])]
+                .into_iter()
+                .collect(),
             decoded_at_ms: 5,
             committed_at_us: 1_500_000,
         };

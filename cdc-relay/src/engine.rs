@@ -25,11 +25,12 @@ use replication_protocol::pgoutput::{Begin, Commit, Insert, Message, Relation};
 use replication_protocol::{Lsn, ParseError, PgTimestamp};
 
 use crate::building::Building;
+use crate::headers::Arena;
 use crate::position::Position;
 use crate::record::{Batch, Outcome};
-use crate::router::{Origin, Router};
+use crate::router::{self, Origin, Router};
 use crate::row::{ColumnNames, ColumnPlan, MissingColumn};
-use crate::transaction::Transaction;
+use crate::transaction::{CommitTime, Transaction};
 
 /// The two clocks: one to measure with, one to write down.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +107,7 @@ pub struct Engine {
     durable: Position,
     transaction: Option<Transaction>,
     building: Building,
+    arena: Arena,
     in_flight: Option<InFlight>,
     received: Lsn,
     /// The server asked for a status.
@@ -141,6 +143,7 @@ impl Engine {
             durable: start,
             transaction: None,
             building: Building::default(),
+            arena: Arena::default(),
             in_flight: None,
             received: start.resume_lsn,
             reply_owed: false,
@@ -283,7 +286,8 @@ impl Engine {
             Message::Commit(commit) => self.commit(commit),
             Message::Relation(relation) => self.relation(relation),
             Message::Message(message) if message.transactional => {
-                self.open_transaction("a transactional message")?.count();
+                let transaction = self.transaction.as_mut();
+                transaction.ok_or(EngineError::Outside("a transactional message"))?.count();
                 Ok(())
             }
             // The publication is for inserts; a table's other life and messages outside transactions are not events.
@@ -311,22 +315,24 @@ impl Engine {
         if self.transaction.is_some() {
             return Err(EngineError::OutOfOrder("BEGIN inside a transaction"));
         }
-        let committed_at_us = begin.commit_time.unix_micros();
-        self.transaction = Some(Transaction::begin(begin.final_lsn, committed_at_us, &self.start));
+        let unix_us = begin.commit_time.unix_micros();
+        let committed_at = CommitTime { unix_us, text: self.arena.text(router::rfc3339(unix_us)) };
+        self.transaction = Some(Transaction::begin(begin.final_lsn, committed_at, &self.start));
         Ok(())
     }
 
     fn insert(&mut self, now: Now, insert: Insert) -> Result<(), EngineError> {
-        let transaction = self.open_transaction("a row")?;
-        let committed_at_us = transaction.committed_at_us();
+        let transaction = self.transaction.as_mut().ok_or(EngineError::Outside("a row"))?;
         let Some(position) = transaction.count() else { return Ok(()) };
         let plan = self.relations.get(&insert.relation_oid);
         let Some(plan) = plan.ok_or(EngineError::OutOfOrder("a row of a table that was not described"))?
         else {
             return Ok(());
         };
-        let origin = Origin { position, committed_at_us, decoded_at_ms: now.unix_us.div_euclid(1_000) };
-        let record = self.router.route(plan.read(&insert.new), &origin);
+        let row = plan.read(&insert.new, &mut self.arena);
+        let committed_at = transaction.committed_at();
+        let origin = Origin { position, committed_at, decoded_at_ms: now.unix_us.div_euclid(1_000) };
+        let record = self.router.route(row, &origin, &mut self.arena);
         self.building.push(record);
         Ok(())
     }
@@ -349,10 +355,6 @@ impl Engine {
         let plan = if is_outbox { Some(self.columns.resolve(&relation)?) } else { None };
         self.relations.insert(relation.oid, plan);
         Ok(())
-    }
-
-    fn open_transaction(&mut self, frame: &'static str) -> Result<&mut Transaction, EngineError> {
-        self.transaction.as_mut().ok_or(EngineError::Outside(frame))
     }
 
     /// The batch to publish next: whole commits first, else a piece of a transaction that is too large to wait for,

@@ -26,6 +26,7 @@ mod clock;
 pub mod config;
 pub mod dead_letter;
 pub mod engine;
+pub mod headers;
 pub mod init;
 pub mod position;
 pub mod record;
@@ -39,7 +40,7 @@ mod transaction;
 mod trouble;
 mod watch;
 
-pub use transaction::EventPosition;
+pub use transaction::{CommitTime, EventPosition};
 
 /// Publishes every source and serves the admin API until shutdown.
 ///

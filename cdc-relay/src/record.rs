@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::headers::Headers;
 use crate::position::Position;
 
 /// One Kafka record. Cheap to clone: the bytes are shared with the frame they came in.
@@ -16,7 +17,7 @@ pub struct Record {
     /// The payload, byte for byte; `None` is a tombstone.
     pub value: Option<Bytes>,
     /// The headers, in the order they are written.
-    pub headers: Vec<Header>,
+    pub headers: Headers,
     /// When the relay decoded the event, in milliseconds since 1970 (the record's CreateTime).
     pub decoded_at_ms: i64,
     /// When the event's transaction was committed, in microseconds since 1970.
@@ -26,38 +27,16 @@ pub struct Record {
 impl Record {
     /// What one record costs the broker beside the bytes of its own: an upper bound of Kafka's framing.
     const FRAMING_BYTES: usize = 96;
-    /// What one header costs beside its bytes: two lengths.
-    const HEADER_FRAMING_BYTES: usize = 10;
 
     /// The size of the record on the wire, in bytes, rounded up.
     pub fn wire_size(&self) -> usize {
-        let headers: usize = self.headers.iter().map(Header::wire_size).sum();
-        Self::FRAMING_BYTES + self.key.len() + self.value.as_ref().map_or(0, Bytes::len) + headers
+        let value = self.value.as_ref().map_or(0, Bytes::len);
+        Self::FRAMING_BYTES + self.key.len() + value + self.headers.size()
     }
 
     /// What the record costs in memory while it waits, in bytes.
     pub fn memory_size(&self) -> usize {
-        self.wire_size() + size_of::<Self>() + self.headers.len() * size_of::<Header>()
-    }
-
-    /// The value of the first header of this name.
-    pub fn header(&self, name: &str) -> Option<&Bytes> {
-        self.headers.iter().find(|header| &*header.name == name).map(|header| &header.value)
-    }
-}
-
-/// A header of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// The name: one of [`header`], or one the outbox row brought.
-    pub name: std::borrow::Cow<'static, str>,
-    /// The value.
-    pub value: Bytes,
-}
-
-impl Header {
-    fn wire_size(&self) -> usize {
-        Record::HEADER_FRAMING_BYTES + self.name.len() + self.value.len()
+        self.wire_size() + size_of::<Self>()
     }
 }
 

@@ -4,23 +4,27 @@
 //! in the middle of a key would let later ones pass.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use tailrace::event::v1::dead_letter::Reason;
 
 use crate::dead_letter::{self, DeadLetterContext};
-use crate::record::{Header, Record, header};
+use crate::headers::{Arena, Headers, HeadersWriter};
+use crate::record::{Record, header};
 use crate::row::OutboxRow;
-use crate::transaction::EventPosition;
+use crate::transaction::{CommitTime, EventPosition};
 
 /// Where an event came from, and when.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin {
+#[derive(Clone, Debug)]
+pub struct Origin<'a> {
     /// The event's identity.
     pub position: EventPosition,
-    /// When its transaction was committed, in microseconds since 1970.
-    pub committed_at_us: i64,
+    /// When its transaction was committed.
+    pub committed_at: &'a CommitTime,
     /// When the relay decoded it, in milliseconds since 1970.
     pub decoded_at_ms: i64,
 }
@@ -28,13 +32,34 @@ pub struct Origin {
 /// One rule: which events go to which topic. The first that matches counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The event type; a `*` at the end stands for any rest.
-    pub event_type: String,
-    /// The topic; `{aggregate_type}`, `{event_type}` and `{event_name}` (the type without a trailing `.vN`) are filled in.
-    pub topic: String,
+    event_type: String,
+    topic: Topic,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Topic {
+    Fixed(Arc<str>),
+    Template(String),
 }
 
 impl Route {
+    /// `event_type` is exact, or ends with a `*` that stands for any rest. In `topic`, `{aggregate_type}`, `{event_type}`
+    /// and `{event_name}` (the type without a trailing `.vN`) are filled in.
+    pub fn new(event_type: &str, topic: &str) -> Self {
+        let is_template = topic.contains('{');
+        let topic =
+            if is_template { Topic::Template(topic.to_owned()) } else { Topic::Fixed(Arc::from(topic)) };
+        Self { event_type: event_type.to_owned(), topic }
+    }
+
+    /// The topic, if it is the same for every event.
+    pub fn fixed_topic(&self) -> Option<&str> {
+        match &self.topic {
+            Topic::Fixed(topic) => Some(topic),
+            Topic::Template(_) => None,
+        }
+    }
+
     fn matches(&self, event_type: &str) -> bool {
         match self.event_type.strip_suffix('*') {
             Some(prefix) => event_type.starts_with(prefix),
@@ -43,20 +68,14 @@ impl Route {
     }
 
     fn topic_for(&self, event_type: &str, aggregate_type: &str) -> Arc<str> {
-        if !self.topic.contains('{') {
-            return Arc::from(self.topic.as_str());
+        match &self.topic {
+            Topic::Fixed(topic) => Arc::clone(topic),
+            Topic::Template(template) => template
+                .replace("{aggregate_type}", aggregate_type)
+                .replace("{event_type}", event_type)
+                .replace("{event_name}", without_version(event_type))
+                .into(),
         }
-        let topic = self
-            .topic
-            .replace("{aggregate_type}", aggregate_type)
-            .replace("{event_type}", event_type)
-            .replace("{event_name}", without_version(event_type));
-        Arc::from(topic)
-    }
-
-    /// The topic, if it is the same for every event.
-    pub fn fixed_topic(&self) -> Option<&str> {
-        (!self.topic.contains('{')).then_some(self.topic.as_str())
     }
 }
 
@@ -84,11 +103,11 @@ impl Router {
     const TOPIC_CHARS_MAX: usize = 249;
 
     /// The record of a row: for its topic, or a dead letter.
-    pub fn route(&self, row: OutboxRow, origin: &Origin) -> Record {
+    pub fn route(&self, row: OutboxRow, origin: &Origin<'_>, arena: &mut Arena) -> Record {
         let topic = self.topic(&row);
         let malformed = row.malformed;
         let unroutable = topic.is_none().then(|| unroutable(&row.event_type));
-        let record = self.record(topic.clone().unwrap_or_else(|| Arc::from("")), row, origin);
+        let record = self.record(topic.clone().unwrap_or_else(|| Arc::from("")), row, origin, arena);
         if let Some(words) = malformed {
             return self.dead_letter(&record, Reason::Malformed, words);
         }
@@ -120,37 +139,37 @@ impl Router {
         Some(route.topic_for(event_type, aggregate_type)).filter(|topic| is_topic_name(topic))
     }
 
-    fn record(&self, topic: Arc<str>, row: OutboxRow, origin: &Origin) -> Record {
-        let content_type = if row.payload_is_json { "application/json" } else { "application/octet-stream" };
-        let subject = [&*row.aggregate_type, b"/", &*row.aggregate_id].concat();
-        let mut headers = Vec::with_capacity(12);
-        let mut add =
-            |name: &'static str, value: Bytes| headers.push(Header { name: Cow::Borrowed(name), value });
-        add(header::SPEC_VERSION, Bytes::from_static(b"1.0"));
-        add(header::ID, row.id);
-        add(header::TYPE, row.event_type);
-        add(header::SOURCE, self.dead_letters.ce_source.clone());
-        add(header::SUBJECT, subject.into());
-        add(header::TIME, rfc3339(origin.committed_at_us).into());
-        add(header::CONTENT_TYPE, Bytes::from_static(content_type.as_bytes()));
-        add(header::POSITION, origin.position.to_string().into());
-        if let Some(owner) = row.owner {
-            add(header::OWNER, owner);
-        }
-        if let Some(version) = row.aggregate_version {
-            add(header::AGGREGATE_VERSION, version);
-        }
-        if let Some(json) = row.headers {
-            headers.extend(further_headers(&json));
-        }
+    fn record(&self, topic: Arc<str>, row: OutboxRow, origin: &Origin<'_>, arena: &mut Arena) -> Record {
         Record {
+            headers: self.headers(&row, origin, arena.headers()),
             topic,
             key: row.aggregate_id,
             value: row.payload,
-            headers,
             decoded_at_ms: origin.decoded_at_ms,
-            committed_at_us: origin.committed_at_us,
+            committed_at_us: origin.committed_at.unix_us,
         }
+    }
+
+    fn headers(&self, row: &OutboxRow, origin: &Origin<'_>, mut to: HeadersWriter<'_>) -> Headers {
+        let content_type = if row.payload_is_json { "application/json" } else { "application/octet-stream" };
+        to.add(header::SPEC_VERSION, b"1.0");
+        to.add(header::ID, &row.id);
+        to.add(header::TYPE, &row.event_type);
+        to.add(header::SOURCE, self.dead_letters.ce_source.as_bytes());
+        to.add_parts(header::SUBJECT, &[&row.aggregate_type, b"/", &row.aggregate_id]);
+        to.add(header::TIME, &origin.committed_at.text);
+        to.add(header::CONTENT_TYPE, content_type.as_bytes());
+        to.add_text(header::POSITION, origin.position);
+        if let Some(owner) = &row.owner {
+            to.add(header::OWNER, owner);
+        }
+        if let Some(version) = &row.aggregate_version {
+            to.add(header::AGGREGATE_VERSION, version);
+        }
+        if let Some(json) = &row.headers {
+            add_further(json, &mut to);
+        }
+        to.finish()
     }
 
     /// The seam for parking: a dead letter's key must hold back the later events of the key. Until keys are parked,
@@ -177,18 +196,37 @@ fn is_topic_name(name: &str) -> bool {
 
 /// The `headers` column: the members of a JSON object, `traceparent` among them. Strings are taken as they are, other
 /// values as JSON text. Names that the relay writes itself are not taken, nor is anything that is no object.
-fn further_headers(json: &[u8]) -> Vec<Header> {
-    let members: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(json).unwrap_or_default();
-    members
-        .into_iter()
-        .filter(|(name, value)| !is_reserved(name) && !value.is_null())
-        .map(|(name, value)| {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            Header { name: Cow::Owned(name), value: text.into() }
-        })
-        .collect()
+fn add_further(json: &[u8], to: &mut HeadersWriter<'_>) {
+    // What is no object has no members, and a column of type json is always well formed.
+    let _ = serde_json::Deserializer::from_slice(json).deserialize_map(Members(to));
 }
+
+struct Members<'a, 'b>(&'a mut HeadersWriter<'b>);
+
+impl<'de> Visitor<'de> for Members<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some((Text(name), value)) = members.next_entry::<Text<'de>, &'de RawValue>()? {
+            if is_reserved(&name) || value.get() == "null" {
+                continue;
+            }
+            match serde_json::from_str::<Text<'de>>(value.get()) {
+                Ok(Text(text)) => self.0.add(&name, text.as_bytes()),
+                Err(_) => self.0.add(&name, value.get().as_bytes()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A JSON string, copied only if it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn is_reserved(name: &str) -> bool {
     name.is_empty()
@@ -205,6 +243,7 @@ pub fn rfc3339(unix_us: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use replication_protocol::Lsn;
     use tailrace::event::v1::DeadLetter;
 
@@ -213,9 +252,9 @@ mod tests {
     fn router() -> Router {
         Router {
             routes: vec![
-                Route { event_type: "users.created.v1".into(), topic: "users.created".into() },
-                Route { event_type: "orders.*".into(), topic: "{event_name}".into() },
-                Route { event_type: "any.*".into(), topic: "{aggregate_type}.events".into() },
+                Route::new("users.created.v1", "users.created"),
+                Route::new("orders.*", "{event_name}"),
+                Route::new("any.*", "{aggregate_type}.events"),
             ],
             record_bytes_max: 2_000,
             dead_letters: DeadLetterContext::new("users", "public.outbox", "dead-letter"),
@@ -234,18 +273,20 @@ mod tests {
         }
     }
 
-    fn origin() -> Origin {
-        Origin {
+    fn routed(row: OutboxRow) -> Record {
+        let unix_us = 1_700_000_000_123_456;
+        let origin = Origin {
             position: EventPosition { final_lsn: Lsn::new(0x16B_3748), ordinal: 3 },
-            committed_at_us: 1_700_000_000_123_456,
+            committed_at: &CommitTime { unix_us, text: rfc3339(unix_us).into() },
             decoded_at_ms: 1_700_000_000_125,
-        }
+        };
+        router().route(row, &origin, &mut Arena::default())
     }
 
     #[track_caller]
     fn check_topic(event_type: &str, aggregate_type: &str, expected: &str) {
         let row = OutboxRow { aggregate_type: Bytes::from(aggregate_type.to_owned()), ..row(event_type) };
-        assert_eq!(&*router().route(row, &origin()).topic, expected, "{event_type}");
+        assert_eq!(&*routed(row).topic, expected, "{event_type}");
     }
 
     #[test]
@@ -268,15 +309,14 @@ mod tests {
         let row = OutboxRow {
             owner: Some("users/42".into()),
             aggregate_version: Some("7".into()),
-            headers: Some(r#"{"traceparent":"00-ab","n":1,"ce_id":"forged","gone":null}"#.into()),
+            headers: Some(
+                r#"{"n":1,"traceparent":"00-ab","q\"":"\u00e4","ce_id":"forged","gone":null}"#.into(),
+            ),
             ..row("users.created.v1")
         };
-        let record = router().route(row, &origin());
-        let headers: Vec<(&str, &str)> = record
-            .headers
-            .iter()
-            .map(|header| (&*header.name, str::from_utf8(&header.value).expect("text")))
-            .collect();
+        let record = routed(row);
+        let headers: Vec<(&str, &str)> =
+            record.headers.iter().map(|(name, value)| (name, str::from_utf8(value).expect("text"))).collect();
         assert_eq!(
             headers,
             [
@@ -292,6 +332,7 @@ mod tests {
                 ("tailrace_aggregate_version", "7"),
                 ("n", "1"),
                 ("traceparent", "00-ab"),
+                ("q\"", "ä"),
             ]
         );
         assert_eq!((&*record.key, record.value.as_deref()), (&b"42"[..], Some(&b"{\"a\":  1}"[..])));
@@ -300,7 +341,7 @@ mod tests {
     #[test]
     fn a_record_over_the_limit_is_a_dead_letter_that_says_so() {
         let big = OutboxRow { payload: Some(vec![b'x'; 3_000].into()), ..row("users.created.v1") };
-        let record = router().route(big, &origin());
+        let record = routed(big);
         assert_eq!(&*record.topic, "dead-letter");
         let letter: DeadLetter =
             serde_json::from_slice(record.value.as_ref().expect("a value")).expect("a dead letter");
@@ -312,7 +353,7 @@ mod tests {
     #[test]
     fn a_malformed_row_is_a_dead_letter_with_what_could_be_read() {
         let row = OutboxRow { malformed: Some("the event id is null or empty"), ..row("users.created.v1") };
-        let record = router().route(row, &origin());
+        let record = routed(row);
         let letter: DeadLetter =
             serde_json::from_slice(record.value.as_ref().expect("a value")).expect("a dead letter");
         assert_eq!((letter.reason(), letter.aggregate_id.as_str()), (Reason::Malformed, "42"));

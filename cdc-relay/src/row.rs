@@ -8,6 +8,8 @@ use replication_protocol::pgoutput::{Column, Relation, Tuple};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::headers::Arena;
+
 /// The names of the outbox table's columns. What is not set is looked for under Tailrace's and Debezium's names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -173,11 +175,11 @@ pub struct OutboxRow {
 
 impl ColumnPlan {
     /// Reads one row. A column that cannot be read is remembered in [`OutboxRow::malformed`]; the rest is kept.
-    pub fn read(&self, tuple: &Tuple) -> OutboxRow {
+    pub fn read(&self, tuple: &Tuple, arena: &mut Arena) -> OutboxRow {
         let mut row = OutboxRow::default();
         for (column, planned) in tuple.columns().zip(&self.columns) {
             if let Some((field, format)) = planned {
-                row.take(*field, *format, column);
+                row.take(*field, *format, column, arena);
             }
         }
         for (value, words) in [
@@ -195,11 +197,11 @@ impl ColumnPlan {
 }
 
 impl OutboxRow {
-    fn take(&mut self, field: Field, format: Format, column: Column) {
+    fn take(&mut self, field: Field, format: Format, column: Column, arena: &mut Arena) {
         let value = match column {
             Column::Null | Column::Unchanged => return,
             Column::Text(bytes) => Some(bytes),
-            Column::Binary(bytes) => format.to_text(bytes),
+            Column::Binary(bytes) => format.to_text(bytes, arena),
         };
         let is_opaque = field == Field::Payload;
         let Some(value) = value.filter(|bytes| is_opaque || str::from_utf8(bytes).is_ok()) else {
@@ -250,15 +252,11 @@ impl Format {
         }
     }
 
-    fn to_text(self, bytes: Bytes) -> Option<Bytes> {
+    fn to_text(self, bytes: Bytes, arena: &mut Arena) -> Option<Bytes> {
         match self {
             Self::AsIs | Self::Json => Some(bytes),
             Self::Jsonb => bytes.starts_with(&[1]).then(|| bytes.slice(1..)),
-            Self::Uuid => {
-                let uuid = Uuid::from_slice(&bytes).ok()?;
-                let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-                Some(Bytes::copy_from_slice(uuid.as_hyphenated().encode_lower(&mut text).as_bytes()))
-            }
+            Self::Uuid => Some(arena.text(Uuid::from_slice(&bytes).ok()?)),
             Self::Integer => {
                 let number = match *bytes {
                     [a, b] => i64::from(i16::from_be_bytes([a, b])),
@@ -266,7 +264,7 @@ impl Format {
                     [a, b, c, d, e, f, g, h] => i64::from_be_bytes([a, b, c, d, e, f, g, h]),
                     _ => return None,
                 };
-                Some(Bytes::from(number.to_string()))
+                Some(arena.text(number))
             }
         }
     }
@@ -327,15 +325,18 @@ mod tests {
                 ("aggregate_type", 25),
             ]))
             .expect("every column is there");
-        let row = plan.read(&tuple(&[
-            Some(b"{\"a\": 1}"),
-            Some(&7_i64.to_be_bytes()),
-            Some(&[0x11; 16]),
-            Some(&[0; 8]),
-            Some(b"users.created.v1"),
-            Some(b"42"),
-            Some(b"users"),
-        ]));
+        let row = plan.read(
+            &tuple(&[
+                Some(b"{\"a\": 1}"),
+                Some(&7_i64.to_be_bytes()),
+                Some(&[0x11; 16]),
+                Some(&[0; 8]),
+                Some(b"users.created.v1"),
+                Some(b"42"),
+                Some(b"users"),
+            ]),
+            &mut Arena::default(),
+        );
         assert_eq!(row.id, "11111111-1111-1111-1111-111111111111");
         assert_eq!(row.aggregate_version.as_deref(), Some(&b"7"[..]));
         assert_eq!(row.payload.as_deref(), Some(&b"{\"a\": 1}"[..]));
@@ -355,13 +356,10 @@ mod tests {
                 ("payload", 3802),
             ]))
             .expect("every column is there");
-        let row = plan.read(&tuple(&[
-            Some(&[0x22; 16]),
-            Some(b"order"),
-            Some(b"9"),
-            Some(b"OrderCreated"),
-            Some(b"\x01{}"),
-        ]));
+        let row = plan.read(
+            &tuple(&[Some(&[0x22; 16]), Some(b"order"), Some(b"9"), Some(b"OrderCreated"), Some(b"\x01{}")]),
+            &mut Arena::default(),
+        );
         assert_eq!((row.payload.as_deref(), row.malformed), (Some(&b"{}"[..]), None));
     }
 
@@ -402,10 +400,16 @@ mod tests {
                 ("payload", 17),
             ]))
             .expect("every column is there");
-        let no_key = plan.read(&tuple(&[Some(&[1; 16]), Some(b"users"), None, Some(b"t"), Some(&[0xff])]));
+        let no_key = plan.read(
+            &tuple(&[Some(&[1; 16]), Some(b"users"), None, Some(b"t"), Some(&[0xff])]),
+            &mut Arena::default(),
+        );
         assert_eq!(no_key.malformed, Some("the aggregate id is null or empty"));
         assert_eq!(no_key.payload.as_deref(), Some(&[0xff][..]), "a payload need not be text");
-        let short = plan.read(&tuple(&[Some(&[1; 3]), Some(b"users"), Some(b"1"), Some(b"t"), Some(b"{}")]));
+        let short = plan.read(
+            &tuple(&[Some(&[1; 3]), Some(b"users"), Some(b"1"), Some(b"t"), Some(b"{}")]),
+            &mut Arena::default(),
+        );
         assert!(short.malformed.is_some());
         assert_eq!(short.event_type, "t");
     }

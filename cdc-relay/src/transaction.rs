@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use replication_protocol::Lsn;
 
 use crate::position::{Covered, Partial, Position};
@@ -15,15 +16,15 @@ use crate::position::{Covered, Partial, Position};
 #[derive(Debug)]
 pub(crate) struct Transaction {
     final_lsn: Lsn,
-    committed_at_us: i64,
+    committed_at: CommitTime,
     next_ordinal: u64,
     covered: Covered,
 }
 
 impl Transaction {
     /// Opens the transaction that BEGIN announces; `durable` decides what of it is already in Kafka.
-    pub(crate) fn begin(final_lsn: Lsn, committed_at_us: i64, durable: &Position) -> Self {
-        Self { final_lsn, committed_at_us, next_ordinal: 0, covered: durable.covered(final_lsn) }
+    pub(crate) fn begin(final_lsn: Lsn, committed_at: CommitTime, durable: &Position) -> Self {
+        Self { final_lsn, committed_at, next_ordinal: 0, covered: durable.covered(final_lsn) }
     }
 
     /// Counts a frame. Every insert and every message counts, before anything is filtered, so that a changed route or
@@ -38,9 +39,9 @@ impl Transaction {
         (!covered).then_some(EventPosition { final_lsn: self.final_lsn, ordinal })
     }
 
-    /// When the transaction was committed, in microseconds since 1970.
-    pub(crate) fn committed_at_us(&self) -> i64 {
-        self.committed_at_us
+    /// When the transaction was committed.
+    pub(crate) fn committed_at(&self) -> &CommitTime {
+        &self.committed_at
     }
 
     /// The commit's place in the log.
@@ -52,6 +53,15 @@ impl Transaction {
     pub(crate) fn partial(&self) -> Partial {
         Partial { final_lsn: self.final_lsn, next_ordinal: self.next_ordinal }
     }
+}
+
+/// When a transaction was committed.
+#[derive(Clone, Debug)]
+pub struct CommitTime {
+    /// In microseconds since 1970.
+    pub unix_us: i64,
+    /// As RFC 3339 has it: written once for all events of the transaction.
+    pub text: Bytes,
 }
 
 /// The identity of an event, and its order: `final_lsn/ordinal`.

@@ -39,7 +39,7 @@ impl Bench {
             silence_max: 60 * SECOND,
         };
         let router = Router {
-            routes: vec![Route { event_type: "users.*".into(), topic: "users.created".into() }],
+            routes: vec![Route::new("users.*", "users.created")],
             record_bytes_max: 1_000_000,
             dead_letters: DeadLetterContext::new("users", "public.outbox", "dead-letter"),
         };
@@ -152,7 +152,7 @@ fn positions(batch: &Batch) -> Vec<String> {
         .records
         .iter()
         .map(|record| {
-            let value = record.header("tailrace_position").expect("every record has a position");
+            let value = record.headers.get("tailrace_position").expect("every record has a position");
             String::from_utf8(value.to_vec()).expect("text")
         })
         .collect()

@@ -143,9 +143,9 @@ fn producer(kafka: &KafkaConfig, source: &str, turn: usize) -> Result<BaseProduc
 }
 
 fn send(producer: &BaseProducer<Deliveries>, index: usize, record: &Record) -> Result<(), SinkError> {
-    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-    for header in &record.headers {
-        headers = headers.insert(KafkaHeader { key: &header.name, value: Some(&*header.value) });
+    let mut headers = OwnedHeaders::new_with_capacity(record.headers.iter().count());
+    for (name, value) in &record.headers {
+        headers = headers.insert(KafkaHeader { key: name, value: Some(value) });
     }
     let message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, index)
         .key(&record.key)
