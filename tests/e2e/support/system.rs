@@ -1,5 +1,7 @@
 //! The running system: started once for the tests that only use it, anew for a test that breaks it.
 
+use std::path::Path;
+
 use tokio::sync::OnceCell;
 use tokio::task::{JoinSet, block_in_place};
 use tokio_postgres::{Client, NoTls};
@@ -9,6 +11,9 @@ use xtask::stack::{Stack, StackOptions};
 
 use super::caller::Caller;
 use super::until;
+
+/// How much of a log a failed test shows.
+const LINES_SHOWN: usize = 30;
 
 static SHARED: OnceCell<System> = OnceCell::const_new();
 
@@ -82,16 +87,25 @@ impl System {
     }
 }
 
+/// A test that fails shows what the system said last.
 impl Drop for System {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for process in self.stack.processes() {
-                let log = std::fs::read_to_string(process.log()).unwrap_or_default();
-                let lines: Vec<_> = log.lines().rev().take(20).collect();
-                eprintln!("── the end of {}'s log, newest first\n{}", process.name(), lines.join("\n"));
+                show_end(process.name(), process.log());
             }
+            show_end("Kafka", &self.stack.kafka().log());
+            show_end("Postgres", self.stack.postgres().log());
         }
     }
+}
+
+/// Without the calls: they are many, and the callers have told of them.
+fn show_end(name: &str, log: &Path) {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let lines = log.lines().rev().filter(|line| !line.contains(r#""message":"call""#));
+    let lines: Vec<_> = lines.take(LINES_SHOWN).collect();
+    eprintln!("── the end of {name}'s log, newest first\n{}", lines.join("\n"));
 }
 
 /// A service with a database of its own.
