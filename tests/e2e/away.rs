@@ -8,43 +8,53 @@ use crate::support::system::System;
 use crate::support::traffic::Traffic;
 use crate::support::truth::{TOPICS, assert_exactly_once};
 
-const EVENTS: usize = 60;
-const PROCESSES: [&str; 4] = ["user-service", "order-service", "cdc-relay", "gateway"];
+/// Written before, during and after an absence.
+const EVENTS: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_kafka_and_without_postgres_nothing_answered_is_lost() {
+async fn while_kafka_is_away_nobody_who_writes_notices_and_nothing_is_lost() {
+    let system = System::start();
+    let operator = system.operator().await;
+    let subscriber = Subscriber::start(&operator, TOPICS, earliest()).await;
+    let mut traffic = Traffic::start(&system).await.and_ledger(&system).await;
+    traffic.advance(EVENTS).await;
+
+    system.stack.kafka().kill();
+    system.not_ready_because("cdc-relay", "Kafka").await;
+    system.not_ready_because("gateway", "Kafka").await;
+    traffic.advance(EVENTS).await;
+    block_in_place(|| system.stack.kafka().start_again()).expect("Kafka starts again");
+    system.ready("cdc-relay").await;
+    system.ready("gateway").await;
+    traffic.advance(EVENTS).await;
+
+    let journal = traffic.stop().await;
+    assert_eq!(journal.refusals, 0, "who writes does not need Kafka");
+    assert_exactly_once(&system, &journal, &operator, subscriber).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_postgres_is_away_calls_are_refused_and_nothing_answered_is_lost() {
     let system = System::start();
     let operator = system.operator().await;
     let subscriber = Subscriber::start(&operator, TOPICS, earliest()).await;
     let mut traffic = Traffic::start(&system).await;
     traffic.advance(EVENTS).await;
 
-    system.stack.kafka().kill();
-    system.not_ready_because("cdc-relay", "Kafka").await;
-    system.not_ready_because("gateway", "kafka").await;
-    traffic.advance(EVENTS).await;
-    assert_eq!(traffic.refusals(), 0, "who writes does not need Kafka");
-    block_in_place(|| system.stack.kafka().start_again()).expect("Kafka starts again");
-    all_ready(&system).await;
-    traffic.advance(EVENTS).await;
-
     system.stack.postgres().crash();
-    for process in ["user-service", "order-service"] {
-        system.not_ready_because(process, "postgres").await;
+    for (process, words) in
+        [("user-service", "postgres"), ("order-service", "postgres"), ("cdc-relay", "Postgres")]
+    {
+        system.not_ready_because(process, words).await;
     }
-    system.not_ready_because("cdc-relay", "Postgres").await;
     let before = traffic.refusals();
     traffic.until(|journal| journal.refusals > before).await;
     block_in_place(|| system.stack.postgres().restart()).expect("Postgres starts again");
-    all_ready(&system).await;
+    for process in ["user-service", "order-service", "cdc-relay", "gateway"] {
+        system.ready(process).await;
+    }
     traffic.advance(EVENTS).await;
 
     let journal = traffic.stop().await;
     assert_exactly_once(&system, &journal, &operator, subscriber).await;
-}
-
-async fn all_ready(system: &System) {
-    for process in PROCESSES {
-        system.ready(process).await;
-    }
 }
