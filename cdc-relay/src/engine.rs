@@ -219,7 +219,12 @@ impl Engine {
             return Some(Command::SendStatus(status));
         }
         if self.in_flight.is_none() {
+            let was_full = !self.wants_data();
             self.in_flight = self.next_batch(now).map(InFlight::new);
+            if was_full {
+                // We did not listen, so the server was not silent.
+                self.heard_at = now.monotonic;
+            }
         }
         let in_flight = self.in_flight.as_mut().filter(|in_flight| !in_flight.handed_over)?;
         in_flight.handed_over = true;
