@@ -15,15 +15,9 @@ use crate::workspace;
 
 /// The options of `bench`.
 #[derive(Debug, Args)]
-#[command(disable_help_flag = true)]
 pub struct Options {
-    /// `relay`, `latency` or `up`, and its options; `--help` lists them.
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        default_value = "--help",
-        value_name = "MEASUREMENT"
-    )]
+    /// `relay`, `latency` or `up`, then its options: `bench relay --help` lists them.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "MEASUREMENT")]
     arguments: Vec<String>,
 }
 
