@@ -55,7 +55,10 @@ fn wait_until_settled(reader: &BaseConsumer<QuietContext>, topic: &str, end: i64
     let deadline = Instant::now() + SETTLE_DEADLINE;
     while watermarks(reader, topic)?.1 < end {
         if Instant::now() >= deadline {
-            let words = format!("a transaction stays open on topic {topic}: who else writes to it?");
+            // Ours are settled, so the broker has lost track of one: nothing but an abort by hand ends it.
+            let words = format!(
+                "a transaction stays open on topic {topic}: abort it with `kafka-transactions.sh find-hanging` and `abort`"
+            );
             return Err(SinkError::unavailable(words));
         }
         thread::sleep(Duration::from_millis(20));
