@@ -48,11 +48,13 @@ export async function raise({ url, executablePath }) {
   /** The accessibility rules, WCAG 2.2 AA. */
   async function axe(page, where) {
     await page.evaluate(axeSource);
-    // Half faded in, a text has half its contrast.
+    // Half faded in, a text has half its contrast; and a notice may come at any moment.
+    await page.emulateMedia({ reducedMotion: "reduce" });
     await page.evaluate(() => Promise.allSettled(document.getAnimations().map(({ finished }) => finished)));
     const { violations } = await page.evaluate(() =>
       axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }),
     );
+    await page.emulateMedia({ reducedMotion: null });
     for (const { id, nodes } of violations) {
       problems.push(`axe, ${where}: ${id} at ${nodes.map(({ target }) => target).join(", ")}`);
     }
