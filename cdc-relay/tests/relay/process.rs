@@ -27,11 +27,21 @@ fn help_names_every_setting_with_its_variable_and_default() {
     }
 }
 
-#[test]
-fn a_probe_of_nobody_fails() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_says_whether_the_relay_is_ready() {
+    assert_eq!(probe("127.0.0.1:1"), Some(1));
+    let source = Servers::shared().await.source().await;
+    let relay = source.relay();
+    relay.not_ready_because("run `cdc-relay init`").await;
+    assert_eq!(probe(&relay.ops().to_string()), Some(1));
+    assert!(source.init().status.success());
+    relay.ready().await;
+    assert_eq!(probe(&relay.ops().to_string()), Some(0));
+}
+
+fn probe(ops: &str) -> Option<i32> {
     let mut command = relay_command(Path::new("none"));
-    let output = command.args(["--ops-listen", "127.0.0.1:1", "probe"]).output().expect("the relay's binary");
-    assert_eq!(output.status.code(), Some(1));
+    command.args(["--ops-listen", ops, "probe"]).output().expect("the relay's binary").status.code()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -291,6 +291,11 @@ impl Relay {
         Self { child, ops, log }
     }
 
+    /// Where it answers `/readyz`.
+    pub(crate) fn ops(&self) -> SocketAddr {
+        self.ops
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");

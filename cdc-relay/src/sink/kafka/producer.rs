@@ -1,13 +1,15 @@
 //! The two transactional producers of a source, and one transaction through them.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::SinkError;
 use super::client::{self, QuietContext};
@@ -23,14 +25,12 @@ const INIT_DEADLINE: Duration = Duration::from_secs(15);
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
 /// After this the coordinator aborts a transaction whose producer is gone.
 const TRANSACTION_TIMEOUT_MS: &str = "10000";
-/// The shortest wait that librdkafka knows.
-const POLL: Duration = Duration::from_millis(1);
 /// The index of the position record among the deliveries of a transaction.
 const POSITION_INDEX: usize = usize::MAX;
 
 /// Two producers that take turns.
 pub(super) struct Producers {
-    turns: [BaseProducer<Deliveries>; 2],
+    turns: [ThreadedProducer<Deliveries>; 2],
     turn: usize,
     config: KafkaConfig,
     source: String,
@@ -88,7 +88,7 @@ impl Producers {
 
     fn send_all(
         &self,
-        producer: &BaseProducer<Deliveries>,
+        producer: &ThreadedProducer<Deliveries>,
         records: &[Record],
         one_by_one: bool,
         position: &PositionRecord,
@@ -104,7 +104,7 @@ impl Producers {
 
     fn send_position(
         &self,
-        producer: &BaseProducer<Deliveries>,
+        producer: &ThreadedProducer<Deliveries>,
         position: &PositionRecord,
     ) -> Result<(), SinkError> {
         let value = serde_json::to_vec(position).expect("a position record is representable as JSON");
@@ -112,12 +112,20 @@ impl Producers {
             .key(&self.source)
             .payload(&value)
             .partition(0);
-        producer.send(record).map_err(|(error, _)| SinkError::new("cannot send the position", &error))
+        producer.context().expect_one();
+        producer.send(record).map_err(|(error, _)| {
+            producer.context().settle_one();
+            SinkError::new("cannot send the position", &error)
+        })
     }
 }
 
 /// An initialised producer.
-fn producer(kafka: &KafkaConfig, source: &str, turn: usize) -> Result<BaseProducer<Deliveries>, SinkError> {
+fn producer(
+    kafka: &KafkaConfig,
+    source: &str,
+    turn: usize,
+) -> Result<ThreadedProducer<Deliveries>, SinkError> {
     let mut config = client::config(kafka, source);
     config
         .set("transactional.id", format!("tailrace-{source}-{turn}"))
@@ -129,8 +137,8 @@ fn producer(kafka: &KafkaConfig, source: &str, turn: usize) -> Result<BaseProduc
         .set("batch.size", kafka.request_bytes_max().to_string())
         .set("queue.buffering.max.messages", "0")
         .set("queue.buffering.max.kbytes", "2097151");
-    let producer: BaseProducer<Deliveries> =
-        BaseProducer::from_config_and_context(&config, Deliveries::default())
+    let producer: ThreadedProducer<Deliveries> =
+        ThreadedProducer::from_config_and_context(&config, Deliveries::default())
             .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))?;
     producer.init_transactions(INIT_DEADLINE).map_err(|error| {
         let cause = producer.context().connection.last_error();
@@ -142,7 +150,7 @@ fn producer(kafka: &KafkaConfig, source: &str, turn: usize) -> Result<BaseProduc
     Ok(producer)
 }
 
-fn send(producer: &BaseProducer<Deliveries>, index: usize, record: &Record) -> Result<(), SinkError> {
+fn send(producer: &ThreadedProducer<Deliveries>, index: usize, record: &Record) -> Result<(), SinkError> {
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.iter().count());
     for (name, value) in &record.headers {
         headers = headers.insert(KafkaHeader { key: name, value: Some(value) });
@@ -155,37 +163,38 @@ fn send(producer: &BaseProducer<Deliveries>, index: usize, record: &Record) -> R
         Some(value) => message.payload(value),
         None => message,
     };
-    match producer.send(message) {
-        Ok(()) => Ok(()),
+    producer.context().expect_one();
+    let Err((error, _)) = producer.send(message) else { return Ok(()) };
+    producer.context().settle_one();
+    if is_refusal(&error) {
         // The client itself refuses it; the broker never sees it.
-        Err((error, _)) if is_refusal(&error) => {
-            producer.context().note_failure(index, error);
-            Ok(())
-        }
-        Err((error, _)) => Err(SinkError::new("cannot send a record", &error)),
+        producer.context().note_failure(index, error);
+        return Ok(());
     }
+    Err(SinkError::new("cannot send a record", &error))
 }
 
-/// Waits until every record is acknowledged or has failed. Not `Producer::flush`: that one polls for 100 ms at a time,
-/// whatever happens meanwhile, and an event would wait as long.
-fn flush(producer: &BaseProducer<Deliveries>) -> Result<(), SinkError> {
+/// Waits until every record is acknowledged or has failed. Not `Producer::flush`: that one polls in steps of 100 ms that
+/// last to their end, whatever happens meanwhile, and an event would wait as long.
+fn flush(producer: &ThreadedProducer<Deliveries>) -> Result<(), SinkError> {
     let deadline = Instant::now() + STEP_DEADLINE;
-    while producer.in_flight_count() > 0 {
-        producer.poll(POLL);
-        if Instant::now() >= deadline {
-            let cause = producer.context().connection.last_error().unwrap_or_else(|| "no answer".into());
-            let limit_s = STEP_DEADLINE.as_secs();
-            return Err(SinkError::unavailable(format!(
-                "Kafka did not take the records within {limit_s} s: {cause}"
-            )));
-        }
+    let mut is_done = producer.context().wait(STEP_DEADLINE);
+    // The last delivery is counted a moment before the library lets go of it.
+    while is_done && producer.in_flight_count() > 0 {
+        thread::yield_now();
+        is_done = Instant::now() < deadline;
     }
-    Ok(())
+    if is_done {
+        return Ok(());
+    }
+    let cause = producer.context().connection.last_error().unwrap_or_else(|| "no answer".into());
+    let limit_s = STEP_DEADLINE.as_secs();
+    Err(SinkError::unavailable(format!("Kafka did not take the records within {limit_s} s: {cause}")))
 }
 
 /// Commits. The outcome counts as known only if no connection was lost while the request was out: a delayed EndTxn might
 /// otherwise end a later transaction of the same id.
-fn commit(producer: &BaseProducer<Deliveries>) -> Result<(), SinkError> {
+fn commit(producer: &ThreadedProducer<Deliveries>) -> Result<(), SinkError> {
     producer.context().connection.take_disconnects();
     let begun = Instant::now();
     let result = producer.commit_transaction(STEP_DEADLINE);
@@ -200,7 +209,7 @@ fn commit(producer: &BaseProducer<Deliveries>) -> Result<(), SinkError> {
     }
 }
 
-fn abort(producer: &BaseProducer<Deliveries>) -> Result<(), SinkError> {
+fn abort(producer: &ThreadedProducer<Deliveries>) -> Result<(), SinkError> {
     producer
         .abort_transaction(STEP_DEADLINE)
         .map_err(|error| SinkError::new("cannot abort the transaction", &error))
@@ -218,6 +227,10 @@ fn is_refusal(error: &KafkaError) -> bool {
 struct Deliveries {
     connection: QuietContext,
     failures: Mutex<Vec<(usize, KafkaError)>>,
+    /// Records that were handed to the client and are not settled.
+    pending: AtomicUsize,
+    settling: Mutex<()>,
+    all_settled: Condvar,
 }
 
 enum Verdict {
@@ -227,6 +240,26 @@ enum Verdict {
 }
 
 impl Deliveries {
+    fn expect_one(&self) {
+        self.pending.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn settle_one(&self) {
+        if self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Taken so that a waiter cannot look and go to sleep in between.
+            let _waiter = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+            self.all_settled.notify_all();
+        }
+    }
+
+    /// Waits until nothing is pending; false when that takes too long.
+    fn wait(&self, limit: Duration) -> bool {
+        let settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_pending = |(): &mut ()| self.pending.load(Ordering::Acquire) > 0;
+        let waited = self.all_settled.wait_timeout_while(settling, limit, is_pending);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     fn note_failure(&self, index: usize, error: KafkaError) {
         if let Ok(mut failures) = self.failures.lock() {
             failures.push((index, error));
@@ -267,5 +300,6 @@ impl ProducerContext for Deliveries {
             tracing::debug!(kafka.topic = message.topic(), kafka.error = %error, "a record was not delivered");
             self.note_failure(index, error.clone());
         }
+        self.settle_one();
     }
 }
