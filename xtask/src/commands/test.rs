@@ -2,12 +2,14 @@
 //!
 //! What needs a server starts its own; nothing is skipped without being said.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde::Deserialize;
 
 use super::tidy;
 use crate::artefacts::{build_page, npm_install};
@@ -128,19 +130,57 @@ const ON_KAFKA: [&str; 3] = ["cdc-relay", "gateway", "xtask"];
 const END_TO_END: &str = "tailrace";
 
 fn on_postgres() -> Result<()> {
-    let excluded = ON_KAFKA.iter().chain([&END_TO_END]).flat_map(|package| ["--exclude", package]);
-    let arguments = ["test", "--locked", "--test", "*", "--workspace"].into_iter().chain(excluded);
-    cargo(&arguments.collect::<Vec<_>>())
+    integration_tests(|package| !ON_KAFKA.contains(&package) && package != END_TO_END)
 }
 
 fn on_kafka() -> Result<()> {
-    let packages = ON_KAFKA.iter().flat_map(|package| ["--package", package]);
-    let arguments = ["test", "--locked", "--test", "*"].into_iter().chain(packages);
-    cargo(&arguments.collect::<Vec<_>>())
+    integration_tests(|package| ON_KAFKA.contains(&package))
 }
 
 fn end_to_end() -> Result<()> {
-    cargo(&["test", "--locked", "--test", "*", "--package", END_TO_END])
+    integration_tests(|package| package == END_TO_END)
+}
+
+/// Runs the test programs of these packages. They are named one by one, because with `--package` cargo would unite the
+/// features of fewer packages and build half the dependencies once more.
+fn integration_tests(is_wanted: impl Fn(&str) -> bool) -> Result<()> {
+    let names = test_programs()?.into_iter().filter(|(package, _)| is_wanted(package)).map(|(_, name)| name);
+    let names: BTreeSet<String> = names.collect();
+    let tests = names.iter().flat_map(|name| ["--test", name]);
+    cargo(&["test", "--workspace", "--locked"].into_iter().chain(tests).collect::<Vec<_>>())
+}
+
+/// Every test program of the workspace, with its package.
+fn test_programs() -> Result<Vec<(String, String)>> {
+    let output = Command::new("cargo")
+        .args(["metadata", "--no-deps", "--format-version", "1", "--locked"])
+        .current_dir(workspace::root())
+        .output()
+        .context("cannot run cargo metadata")?;
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cannot read cargo metadata")?;
+    let tests = metadata.packages.into_iter().flat_map(|package| {
+        let tests =
+            package.targets.into_iter().filter(|target| target.kind.iter().any(|kind| kind == "test"));
+        tests.map(move |target| (package.name.clone(), target.name))
+    });
+    Ok(tests.collect())
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
 }
 
 fn install_npm() -> Result<()> {
