@@ -57,17 +57,16 @@ impl KafkaSink {
     pub async fn open(
         config: &KafkaConfig,
         source: &str,
-        topics: &Topics,
     ) -> Result<(Self, Option<PositionRecord>), SinkError> {
         let (jobs, inbox) = mpsc::channel();
         let (outbox, outcomes) = async_mpsc::unbounded_channel();
         let (opened, is_open) = oneshot::channel();
         let (on_end, ended) = oneshot::channel();
-        let (config, name, topics) = (config.clone(), source.to_owned(), topics.clone());
+        let (config, name) = (config.clone(), source.to_owned());
         thread::Builder::new()
             .name(format!("kafka-{source}"))
             .spawn(move || {
-                serve(&config, &name, &topics, opened, &inbox, &outbox);
+                serve(&config, &name, opened, &inbox, &outbox);
                 let _ = on_end.send(());
             })
             .map_err(SinkError::thread)?;
@@ -112,7 +111,6 @@ pub fn last_position(config: &KafkaConfig, source: &str) -> Result<Option<Positi
 fn serve(
     config: &KafkaConfig,
     source: &str,
-    topics: &Topics,
     opened: oneshot::Sender<Result<Option<PositionRecord>, SinkError>>,
     inbox: &mpsc::Receiver<Job>,
     outbox: &async_mpsc::UnboundedSender<Result<Outcome, SinkError>>,
@@ -124,7 +122,7 @@ fn serve(
             return;
         }
     };
-    let position = settled_position(config, source, topics, &producers);
+    let position = position_reader::last(config, source);
     let is_usable = position.is_ok();
     if opened.send(position).is_err() || !is_usable {
         return;
@@ -138,20 +136,4 @@ fn serve(
             return;
         }
     }
-}
-
-/// The position, once nothing of ours is open any more.
-fn settled_position(
-    config: &KafkaConfig,
-    source: &str,
-    topics: &Topics,
-    producers: &Producers,
-) -> Result<Option<PositionRecord>, SinkError> {
-    let position = position_reader::last(config, source);
-    if !position.as_ref().is_err_and(SinkError::is_hanging) {
-        return position;
-    }
-    tracing::warn!(source, "ending a transaction that the broker has forgotten");
-    producers.end_forgotten(&topics.partitions(config)?)?;
-    position_reader::last(config, source)
 }

@@ -14,8 +14,6 @@ pub struct SinkError {
 enum Kind {
     /// Another producer with our ids was initialised.
     Fenced,
-    /// Our transactions are settled, and yet one stays open: the coordinator has lost track of it.
-    Hanging,
     /// Everything else: start again from the position.
     Unavailable,
 }
@@ -38,17 +36,6 @@ impl SinkError {
         let detail =
             if let KafkaError::Transaction(error) = error { error.string() } else { error.to_string() };
         Self { kind, message: format!("{doing}: {detail}") }
-    }
-
-    pub(super) fn hanging(topic: &str) -> Self {
-        let message = format!(
-            "a transaction stays open on topic {topic}: abort it with `kafka-transactions.sh find-hanging` and `abort`"
-        );
-        Self { kind: Kind::Hanging, message }
-    }
-
-    pub(super) fn is_hanging(&self) -> bool {
-        self.kind == Kind::Hanging
     }
 
     pub(super) fn unavailable(message: impl Into<String>) -> Self {

@@ -20,7 +20,7 @@ use crate::position::PositionRecord;
 /// How many offsets the first look covers; each further look covers sixteen times as many.
 const FIRST_LOOK_OFFSETS: i64 = 64;
 /// How long an open transaction may hide the end of the topic. Ours are settled before; nobody else writes here.
-const SETTLE_DEADLINE: Duration = Duration::from_secs(3);
+const SETTLE_DEADLINE: Duration = Duration::from_secs(15);
 /// How long the reading of one stretch may take.
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -55,7 +55,11 @@ fn wait_until_settled(reader: &BaseConsumer<QuietContext>, topic: &str, end: i64
     let deadline = Instant::now() + SETTLE_DEADLINE;
     while watermarks(reader, topic)?.1 < end {
         if Instant::now() >= deadline {
-            return Err(SinkError::hanging(topic));
+            // Ours are settled, so the broker has lost track of one: nothing but an abort by hand ends it.
+            let words = format!(
+                "a transaction stays open on topic {topic}: abort it with `kafka-transactions.sh find-hanging` and `abort`"
+            );
+            return Err(SinkError::unavailable(words));
         }
         thread::sleep(Duration::from_millis(20));
     }

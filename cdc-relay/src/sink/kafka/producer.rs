@@ -58,30 +58,6 @@ impl Producers {
         Ok(())
     }
 
-    /// Ends what the coordinator has lost track of: a broker that was killed can forget that a transaction of ours had
-    /// reached a partition, and then no abort of its own ever comes there. Each producer writes to every partition and
-    /// aborts, which ends whatever it had open there; committed readers see nothing of it.
-    pub(super) fn end_forgotten(&self, partitions: &[(String, i32)]) -> Result<(), SinkError> {
-        for producer in &self.turns {
-            let failed = |error: KafkaError| SinkError::new("cannot end a forgotten transaction", &error);
-            producer.begin_transaction().map_err(failed)?;
-            for (topic, partition) in partitions {
-                producer.context().expect_one();
-                let record: BaseRecord<'_, [u8], [u8], usize> =
-                    BaseRecord::with_opaque_to(topic, POSITION_INDEX)
-                        .key(self.source.as_bytes())
-                        .partition(*partition);
-                producer.send(record).map_err(|(error, _)| {
-                    producer.context().settle_one();
-                    SinkError::new("cannot end a forgotten transaction", &error)
-                })?;
-            }
-            flush(producer)?;
-            abort(producer)?;
-        }
-        Ok(())
-    }
-
     /// Publishes records and position in one transaction.
     pub(super) fn publish(
         &mut self,

@@ -49,21 +49,6 @@ impl Topics {
         }
     }
 
-    /// Every partition that a producer of the source may have written to. Blocks.
-    pub(super) fn partitions(&self, config: &KafkaConfig) -> Result<Vec<(String, i32)>, SinkError> {
-        let client = client::consumer(config, &self.source, "read_uncommitted")?;
-        let metadata = client
-            .fetch_metadata(None, QUERY_TIMEOUT)
-            .map_err(|error| SinkError::new("cannot ask for the partitions of topics", &error))?;
-        let names: Vec<String> = self.names().collect();
-        let ours = metadata.topics().iter().filter(|topic| names.iter().any(|name| name == topic.name()));
-        Ok(ours
-            .flat_map(|topic| {
-                topic.partitions().iter().map(|partition| (topic.name().to_owned(), partition.id()))
-            })
-            .collect())
-    }
-
     /// Makes those that are missing.
     ///
     /// # Errors
