@@ -55,6 +55,11 @@ impl KafkaConfig {
     /// The smallest room for framing around the largest record, in bytes.
     const REQUEST_FRAMING_BYTES: usize = 4_096;
 
+    /// Whether connections are neither encrypted nor authenticated.
+    pub fn is_plaintext(&self) -> bool {
+        self.properties.get("security.protocol").is_none_or(|name| name.eq_ignore_ascii_case("plaintext"))
+    }
+
     /// The largest request, in bytes.
     pub fn request_bytes_max(&self) -> usize {
         self.record_bytes_max + Self::REQUEST_FRAMING_BYTES
@@ -116,12 +121,6 @@ impl Config {
         let sources = file.source.into_iter().map(SourceSection::parse).collect::<Result<_, _>>()?;
         let routes = file.route.iter().map(|route| Route::new(&route.event_type, &route.topic)).collect();
         Ok(Self { kafka: file.kafka, sources, routes })
-    }
-
-    /// The topics that routes name outright.
-    pub fn fixed_topics(&self) -> Vec<String> {
-        let names: BTreeSet<&str> = self.routes.iter().filter_map(Route::fixed_topic).collect();
-        names.into_iter().map(str::to_owned).collect()
     }
 }
 

@@ -89,7 +89,8 @@ async fn make_ready(config: &Config, source: &SourceConfig, lease: &Lease) -> Re
     let identity = Identity { system_id: system.system_id, timeline: system.timeline };
     let slot = lease.catalog().slot(&source.slot).await?;
     let confirmed = slot.as_ref().map(|slot| slot.confirmed_flush_lsn.unwrap_or(Lsn::ZERO));
-    let (mut sink, record) = KafkaSink::open(&config.kafka, &source.name).await?;
+    let topics = takeover::topics(config, source);
+    let (mut sink, record) = KafkaSink::open(&config.kafka, &source.name, topics).await?;
     let birth = takeover::ledger(source, identity.clone(), 0);
     let resume_lsn = match (record, confirmed) {
         (Some(record), Some(confirmed)) if record.position.is_some() => {

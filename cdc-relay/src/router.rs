@@ -60,6 +60,14 @@ impl Route {
         }
     }
 
+    /// Whether events of this route may be in the topic.
+    pub fn may_write_to(&self, topic: &str) -> bool {
+        match &self.topic {
+            Topic::Fixed(fixed) => **fixed == *topic,
+            Topic::Template(template) => may_make(template, topic),
+        }
+    }
+
     fn matches(&self, event_type: &str) -> bool {
         match self.event_type.strip_suffix('*') {
             Some(prefix) => event_type.starts_with(prefix),
@@ -77,6 +85,14 @@ impl Route {
                 .into(),
         }
     }
+}
+
+/// Whether the template, filled in with something, is the name.
+fn may_make(template: &str, name: &str) -> bool {
+    let Some((before, rest)) = template.split_once('{') else { return template == name };
+    let after = rest.split_once('}').map_or("", |(_, after)| after);
+    let Some(name) = name.strip_prefix(before) else { return false };
+    name.char_indices().map(|(at, _)| at).chain([name.len()]).any(|at| may_make(after, &name[at..]))
 }
 
 /// `users.created.v1` → `users.created`.
@@ -357,5 +373,20 @@ mod tests {
         let letter: DeadLetter =
             serde_json::from_slice(record.value.as_ref().expect("a value")).expect("a dead letter");
         assert_eq!((letter.reason(), letter.aggregate_id.as_str()), (Reason::Malformed, "42"));
+    }
+
+    #[test]
+    fn a_route_tells_which_topics_its_events_may_be_in() {
+        for (topic, name, expected) in [
+            ("users.created", "users.created", true),
+            ("users.created", "users.created.old", false),
+            ("{aggregate_type}.events", "users.events", true),
+            ("{aggregate_type}.events", "users.events.old", false),
+            ("cdc.{aggregate_type}.{event_name}", "cdc.users.users.created", true),
+            ("cdc.{aggregate_type}.{event_name}", "other.users.created", false),
+            ("{event_name}", "anything", true),
+        ] {
+            assert_eq!(Route::new("*", topic).may_write_to(name), expected, "{topic} {name}");
+        }
     }
 }

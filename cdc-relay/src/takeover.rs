@@ -43,7 +43,7 @@ impl Holding {
 
 /// The topics that must be there before a source is taken.
 pub(crate) fn topics(config: &Config, source: &SourceConfig) -> Topics {
-    Topics::new(&source.name, config.fixed_topics(), &config.kafka.dead_letter_topic)
+    Topics::new(&source.name, &config.routes, &config.kafka.dead_letter_topic)
 }
 
 /// Takes the source.
@@ -51,7 +51,7 @@ pub(crate) async fn take(config: &Config, source: &SourceConfig) -> Result<Holdi
     check_topics(config, source).await?;
     let lease = Lease::try_take(&source.connection, &source.name).await?.ok_or(Trouble::Standby)?;
     let (identity, mut stream) = open_stream(&config.kafka, source, &lease).await?;
-    let (sink, record) = open_sink(&config.kafka, source, &mut stream).await?;
+    let (sink, record) = open_sink(config, source, &mut stream).await?;
     match prove(source, &lease, &identity, record.as_ref()).await {
         Ok(position) => {
             let epoch = record.map_or(0, |record| record.epoch) + 1;
@@ -126,13 +126,13 @@ async fn missing_slot(kafka: &KafkaConfig, source: &SourceConfig) -> Result<Trou
 
 /// Opens the sink, answering the server meanwhile: it must not think us dead, and learns no position from us.
 async fn open_sink(
-    kafka: &KafkaConfig,
+    config: &Config,
     source: &SourceConfig,
     stream: &mut ReplicationStream,
 ) -> Result<(KafkaSink, Option<PositionRecord>), Trouble> {
     let mut ticks = interval(STATUS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let opening = KafkaSink::open(kafka, &source.name);
+    let opening = KafkaSink::open(&config.kafka, &source.name, topics(config, source));
     tokio::pin!(opening);
     let lost = loop {
         tokio::select! {

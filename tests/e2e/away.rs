@@ -17,9 +17,9 @@ async fn while_kafka_is_away_nobody_who_writes_notices_and_nothing_is_lost() {
     let operator = system.operator().await;
     let subscriber = Subscriber::start(&operator, TOPICS, earliest()).await;
 
-    // At rest: under load a killed broker can forget to end a transaction it has decided, see docs/guarantees.md.
-    system.stack.kafka().kill();
     let mut traffic = Traffic::start(&system).await.and_ledger(&system).await;
+    traffic.advance(EVENTS).await;
+    system.stack.kafka().kill();
     system.not_ready_because("cdc-relay", "Kafka").await;
     system.not_ready_because("gateway", "Kafka").await;
     traffic.advance(EVENTS).await;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   relay loop (async)                 thread of the source (blocking)
-//!     open ───────────────────────────▶ init_transactions of both ids, read the position
+//!     open ───────────────────────────▶ end what is forgotten, init_transactions of both ids, read the position
 //!     publish(batch, position) ───────▶ begin · records · position · flush · commit
 //!     outcome() ◀───────────────────── Committed | Refused | SinkError
 //! ```
@@ -25,14 +25,20 @@ use crate::record::{Batch, Outcome};
 
 mod client;
 mod error;
+mod forgotten;
 mod position_reader;
 mod producer;
 mod topics;
+mod wire;
 
 pub use error::SinkError;
 pub use topics::{Topics, position_topic};
 
+use forgotten::Stage;
 use producer::Producers;
+
+/// Outcomes in the order of the batches, and losses of a connection.
+type Outcomes = async_mpsc::UnboundedSender<Result<Outcome, SinkError>>;
 
 /// The topics of one source, open for writing. Dropping it ends its thread after the call under way.
 #[derive(Debug)]
@@ -57,6 +63,7 @@ impl KafkaSink {
     pub async fn open(
         config: &KafkaConfig,
         source: &str,
+        topics: Topics,
     ) -> Result<(Self, Option<PositionRecord>), SinkError> {
         let (jobs, inbox) = mpsc::channel();
         let (outbox, outcomes) = async_mpsc::unbounded_channel();
@@ -66,7 +73,7 @@ impl KafkaSink {
         thread::Builder::new()
             .name(format!("kafka-{source}"))
             .spawn(move || {
-                serve(&config, &name, opened, &inbox, &outbox);
+                serve(&config, &name, &topics, opened, &inbox, &outbox);
                 let _ = on_end.send(());
             })
             .map_err(SinkError::thread)?;
@@ -88,7 +95,8 @@ impl KafkaSink {
     /// Waits for the outcome of the batch handed over. Cancel-safe.
     ///
     /// # Errors
-    /// If the outcome is unknown, or another relay has taken the source: the sink must be closed and opened anew.
+    /// If the outcome is unknown, a connection was lost even at rest (the last transactions may be without their end), or
+    /// another relay has taken the source: the sink must be closed and opened anew.
     pub async fn outcome(&mut self) -> Result<Outcome, SinkError> {
         self.outcomes.recv().await.unwrap_or_else(|| Err(SinkError::ended()))
     }
@@ -111,20 +119,19 @@ pub fn last_position(config: &KafkaConfig, source: &str) -> Result<Option<Positi
 fn serve(
     config: &KafkaConfig,
     source: &str,
+    topics: &Topics,
     opened: oneshot::Sender<Result<Option<PositionRecord>, SinkError>>,
     inbox: &mpsc::Receiver<Job>,
-    outbox: &async_mpsc::UnboundedSender<Result<Outcome, SinkError>>,
+    outbox: &Outcomes,
 ) {
-    let mut producers = match Producers::open(config, source) {
-        Ok(producers) => producers,
+    let (mut producers, position) = match take(config, source, topics, outbox) {
+        Ok(taken) => taken,
         Err(error) => {
             let _ = opened.send(Err(error));
             return;
         }
     };
-    let position = position_reader::last(config, source);
-    let is_usable = position.is_ok();
-    if opened.send(position).is_err() || !is_usable {
+    if opened.send(Ok(position)).is_err() {
         return;
     }
     for job in inbox {
@@ -136,4 +143,21 @@ fn serve(
             return;
         }
     }
+}
+
+/// Makes the source's transactions ours, with nothing of an earlier producer left open.
+fn take(
+    config: &KafkaConfig,
+    source: &str,
+    topics: &Topics,
+    outbox: &Outcomes,
+) -> Result<(Producers, Option<PositionRecord>), SinkError> {
+    let was_any_ongoing = forgotten::end(config, source, topics, Stage::BeforeInit)?;
+    let producers = Producers::open(config, source, outbox)?;
+    if was_any_ongoing {
+        // The broker may have died once more while it was aborting.
+        forgotten::end(config, source, topics, Stage::AfterInit)?;
+    }
+    let position = position_reader::last(config, source)?;
+    Ok((producers, position))
 }

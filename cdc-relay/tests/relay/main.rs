@@ -4,5 +4,6 @@ mod bad_starts;
 mod dead_letters;
 mod exactly_once;
 mod first_contact;
+mod forgotten;
 mod process;
 mod support;

@@ -39,13 +39,20 @@ impl Servers {
 
     /// Servers of its own, for a test that breaks them.
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
+        Self::start_with(settings, &[]).await
+    }
+
+    /// The same, with settings for Kafka too.
+    pub(crate) async fn start_with(postgres: &[(&str, &str)], kafka: &[(&str, &str)]) -> Self {
+        let owned = |settings: &[(&str, &str)]| {
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
         let scratch = Scratch::new().expect("a folder");
-        let settings =
-            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let options = PostgresOptions { without_fsync: true, settings, ..PostgresOptions::default() };
+        let options =
+            PostgresOptions { without_fsync: true, settings: owned(postgres), ..PostgresOptions::default() };
         let postgres = Postgres::start(&scratch.path().join("postgres"), options).expect("Postgres starts");
-        let kafka =
-            Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default()).expect("Kafka starts");
+        let options = KafkaOptions { settings: owned(kafka), ..KafkaOptions::default() };
+        let kafka = Kafka::start(&scratch.path().join("kafka"), options).expect("Kafka starts");
         let servers = Self { postgres, kafka, scratch };
         let role = format!("create role cdc_relay login replication password '{PASSWORD}'");
         servers.client("postgres").await.batch_execute(&role).await.expect("the relay's role");
@@ -175,6 +182,13 @@ impl Source<'_> {
         }
     }
 
+    /// The value of the last committed position record.
+    pub(crate) fn last_position(&self) -> String {
+        let topic = format!("tailrace.position.{}", self.name);
+        let records = read_all(&self.servers.kafka.bootstrap(), &topic);
+        String::from_utf8(records.last().expect("a position").value.clone()).expect("JSON")
+    }
+
     /// The slot's confirmed position and whether it is in use.
     pub(crate) async fn confirmed(&self) -> String {
         let sql = "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1";
@@ -283,7 +297,7 @@ impl Relay {
         let child = relay_command(config)
             .env("TAILRACE_LISTEN", admin.to_string())
             .env("TAILRACE_OPS_LISTEN", ops.to_string())
-            .env("TAILRACE_LOG", "info,cdc_relay=debug")
+            .env("TAILRACE_LOG", "info")
             .stdout(out.try_clone().expect("the same file"))
             .stderr(out)
             .spawn()

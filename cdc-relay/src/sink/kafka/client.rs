@@ -47,6 +47,12 @@ pub(super) fn consumer(
         .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))
 }
 
+/// Whether a connection that had been established was lost. librdkafka tells its state only in words; it keeps to itself
+/// that an idle connection was closed.
+pub(super) fn is_loss(reason: &str) -> bool {
+    reason.contains("in state UP")
+}
+
 /// Keeps what librdkafka says of its connections: counted, remembered for error messages, logged at debug level (the
 /// relay itself says once what it waits for).
 #[derive(Debug, Default)]

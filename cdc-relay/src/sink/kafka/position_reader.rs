@@ -55,8 +55,8 @@ fn wait_until_settled(reader: &BaseConsumer<QuietContext>, topic: &str, end: i64
     let deadline = Instant::now() + SETTLE_DEADLINE;
     while watermarks(reader, topic)?.1 < end {
         if Instant::now() >= deadline {
-            // Ours are settled, so the broker has decided one and not written its end. It must not be aborted from here:
-            // it may be committed, and acknowledged to Postgres.
+            // Ours are settled, so Kafka has forgotten to end one and `forgotten` could not ask. It must not be aborted
+            // from here: it may be committed, and acknowledged to Postgres.
             let words = format!(
                 "a transaction stays open on topic {topic}: the broker has not ended it (see docs/guarantees.md, do not abort it)"
             );

@@ -11,9 +11,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
-use super::SinkError;
 use super::client::{self, QuietContext};
 use super::topics::position_topic;
+use super::{Outcomes, SinkError};
 use crate::config::KafkaConfig;
 use crate::position::PositionRecord;
 use crate::record::{Outcome, Record};
@@ -35,16 +35,23 @@ pub(super) struct Producers {
     config: KafkaConfig,
     source: String,
     position_topic: String,
+    losses: Outcomes,
+}
+
+/// The transactional ids of a source's two producers.
+pub(super) fn transactional_ids(source: &str) -> [String; 2] {
+    [0, 1].map(|turn| format!("tailrace-{source}-{turn}"))
 }
 
 impl Producers {
     /// Makes and initialises both, even if only one were to be used: that fences every producer before us and settles
-    /// the transactions they left open.
-    pub(super) fn open(config: &KafkaConfig, source: &str) -> Result<Self, SinkError> {
-        let turns = [producer(config, source, 0)?, producer(config, source, 1)?];
+    /// the transactions they left open. From then on a lost connection is told to `losses`.
+    pub(super) fn open(config: &KafkaConfig, source: &str, losses: &Outcomes) -> Result<Self, SinkError> {
+        let turns = [producer(config, source, 0, losses)?, producer(config, source, 1, losses)?];
         Ok(Self {
             turns,
             turn: 0,
+            losses: losses.clone(),
             config: config.clone(),
             source: source.to_owned(),
             position_topic: position_topic(source),
@@ -54,7 +61,7 @@ impl Producers {
     /// Makes the producer whose turn it is anew: after a refused record the client counts sequence numbers that the
     /// broker never saw. That the abort before this succeeded proves that nobody has fenced us.
     fn renew(&mut self) -> Result<(), SinkError> {
-        self.turns[self.turn] = producer(&self.config, &self.source, self.turn)?;
+        self.turns[self.turn] = producer(&self.config, &self.source, self.turn, &self.losses)?;
         Ok(())
     }
 
@@ -125,10 +132,11 @@ fn producer(
     kafka: &KafkaConfig,
     source: &str,
     turn: usize,
+    losses: &Outcomes,
 ) -> Result<ThreadedProducer<Deliveries>, SinkError> {
     let mut config = client::config(kafka, source);
     config
-        .set("transactional.id", format!("tailrace-{source}-{turn}"))
+        .set("transactional.id", &transactional_ids(source)[turn])
         .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
         .set("partitioner", "murmur2_random")
         .set("acks", "all")
@@ -138,7 +146,7 @@ fn producer(
         .set("queue.buffering.max.messages", "0")
         .set("queue.buffering.max.kbytes", "2097151");
     let producer: ThreadedProducer<Deliveries> =
-        ThreadedProducer::from_config_and_context(&config, Deliveries::default())
+        ThreadedProducer::from_config_and_context(&config, Deliveries::new(losses.clone()))
             .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))?;
     producer.init_transactions(INIT_DEADLINE).map_err(|error| {
         let cause = producer.context().connection.last_error();
@@ -222,10 +230,11 @@ fn is_refusal(error: &KafkaError) -> bool {
     )
 }
 
-/// What became of the records of the transaction under way.
-#[derive(Debug, Default)]
+/// What became of the records of the transaction under way, and of the connections.
+#[derive(Debug)]
 struct Deliveries {
     connection: QuietContext,
+    losses: Outcomes,
     failures: Mutex<Vec<(usize, KafkaError)>>,
     /// Records that were handed to the client and are not settled.
     pending: AtomicUsize,
@@ -240,6 +249,17 @@ enum Verdict {
 }
 
 impl Deliveries {
+    fn new(losses: Outcomes) -> Self {
+        Self {
+            connection: QuietContext::default(),
+            losses,
+            failures: Mutex::default(),
+            pending: AtomicUsize::default(),
+            settling: Mutex::default(),
+            all_settled: Condvar::default(),
+        }
+    }
+
     fn expect_one(&self) {
         self.pending.fetch_add(1, Ordering::AcqRel);
     }
@@ -285,6 +305,11 @@ impl Deliveries {
 impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         self.connection.note(&error, reason);
+        if client::is_loss(reason) {
+            let words = format!("a connection to Kafka was lost: {reason}");
+            // Without a receiver the sink is closed already.
+            let _ = self.losses.send(Err(SinkError::unavailable(words)));
+        }
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -1,45 +1,70 @@
 //! The topics the relay writes to: whether they are there, and making them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
 
 use super::SinkError;
 use super::client::{self, QUERY_TIMEOUT, QuietContext};
+use super::wire::Connection;
 use crate::config::KafkaConfig;
+use crate::router::Route;
 
 /// The topic of a source's position records.
 pub fn position_topic(source: &str) -> String {
     format!("tailrace.position.{source}")
 }
 
-/// The topics that must exist before a source can be published.
+/// The topics that a source is published to.
 #[derive(Clone, Debug)]
 pub struct Topics {
     source: String,
-    events: Vec<String>,
+    routes: Vec<Route>,
     dead_letters: String,
 }
 
+/// The brokers, and the partitions of a source's topics.
+pub(super) struct Cluster {
+    /// `host:port` of each broker.
+    pub(super) brokers: BTreeMap<i32, String>,
+    pub(super) partitions: Vec<Partition>,
+}
+
+/// A partition of a source's topics.
+pub(super) struct Partition {
+    pub(super) topic: String,
+    pub(super) id: i32,
+    /// The broker that leads it.
+    pub(super) leader: i32,
+}
+
+impl Cluster {
+    /// Connects to a broker.
+    pub(super) fn connect(&self, broker: i32) -> Result<Connection, SinkError> {
+        let address = self.brokers.get(&broker);
+        let address = address.ok_or_else(|| {
+            SinkError::unavailable("a partition of ours has no leader: its brokers are down")
+        })?;
+        Connection::open(address)
+    }
+}
+
 impl Topics {
-    /// For a source, with the topics that its routes name outright.
-    pub fn new(source: &str, events: Vec<String>, dead_letters: &str) -> Self {
-        Self { source: source.to_owned(), events, dead_letters: dead_letters.to_owned() }
+    /// For a source with these routes.
+    pub fn new(source: &str, routes: &[Route], dead_letters: &str) -> Self {
+        Self { source: source.to_owned(), routes: routes.to_vec(), dead_letters: dead_letters.to_owned() }
     }
 
-    /// Asks whether all are there. Blocks.
+    /// Asks whether those are there that must be: all but the ones that events name. Blocks.
     ///
     /// # Errors
     /// If Kafka does not answer, or naming the topic that is missing.
     pub fn check(&self, config: &KafkaConfig) -> Result<(), SinkError> {
-        let client = client::consumer(config, &self.source, "read_uncommitted")?;
-        let metadata = client.fetch_metadata(None, QUERY_TIMEOUT).map_err(|error| {
-            // Serves the queue of errors, where the reason stands.
-            let _ = client.poll(std::time::Duration::ZERO);
-            let reason = client.context().last_error().unwrap_or_else(|| error.to_string());
-            SinkError::unavailable(format!("Kafka at {} does not answer: {reason}", config.bootstrap_servers))
-        })?;
+        let metadata = self.metadata(config)?;
         let exists = |name: &str| metadata.topics().iter().any(|topic| topic.name() == name);
         match self.names().find(|name| !exists(name)) {
             None => Ok(()),
@@ -65,9 +90,8 @@ impl Topics {
                 .set("segment.bytes", "1048576"),
             NewTopic::new(&self.dead_letters, 1, replication()),
         ];
-        topics.extend(
-            self.events.iter().map(|name| NewTopic::new(name, config.topic_partitions, replication())),
-        );
+        let events = self.fixed();
+        topics.extend(events.iter().map(|name| NewTopic::new(name, config.topic_partitions, replication())));
         let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
         let results = admin
             .create_topics(&topics, &options)
@@ -85,8 +109,48 @@ impl Topics {
         Ok(())
     }
 
-    fn names(&self) -> impl Iterator<Item = String> {
+    /// Asks where the partitions are that the source may have written to. Blocks.
+    pub(super) fn cluster(&self, config: &KafkaConfig) -> Result<Cluster, SinkError> {
+        let metadata = self.metadata(config)?;
         let position = position_topic(&self.source);
-        [position, self.dead_letters.clone()].into_iter().chain(self.events.clone())
+        let is_ours = |name: &str| {
+            name == position
+                || name == self.dead_letters
+                || self.routes.iter().any(|route| route.may_write_to(name))
+        };
+        let brokers = metadata.brokers().iter();
+        let ours = metadata.topics().iter().filter(|topic| is_ours(topic.name()));
+        let partitions = ours.flat_map(|topic| {
+            topic.partitions().iter().map(|partition| Partition {
+                topic: topic.name().to_owned(),
+                id: partition.id(),
+                leader: partition.leader(),
+            })
+        });
+        Ok(Cluster {
+            brokers: brokers
+                .map(|broker| (broker.id(), format!("{}:{}", broker.host(), broker.port())))
+                .collect(),
+            partitions: partitions.collect(),
+        })
+    }
+
+    fn metadata(&self, config: &KafkaConfig) -> Result<Metadata, SinkError> {
+        let client = client::consumer(config, &self.source, "read_uncommitted")?;
+        client.fetch_metadata(None, QUERY_TIMEOUT).map_err(|error| {
+            // Serves the queue of errors, where the reason stands.
+            let _ = client.poll(std::time::Duration::ZERO);
+            let reason = client.context().last_error().unwrap_or_else(|| error.to_string());
+            SinkError::unavailable(format!("Kafka at {} does not answer: {reason}", config.bootstrap_servers))
+        })
+    }
+
+    fn names(&self) -> impl Iterator<Item = String> {
+        [position_topic(&self.source), self.dead_letters.clone()].into_iter().chain(self.fixed())
+    }
+
+    /// The topics that routes name outright.
+    fn fixed(&self) -> BTreeSet<String> {
+        self.routes.iter().filter_map(Route::fixed_topic).map(str::to_owned).collect()
     }
 }
