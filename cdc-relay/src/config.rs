@@ -179,6 +179,9 @@ impl SourceSection {
         if !is_source_name(&self.name) {
             return Err("a name is 1 to 48 of a-z, 0-9, _ and -, and begins with a letter".into());
         }
+        if !is_slot_name(&self.slot) {
+            return Err("slot is 1 to 63 of a-z, 0-9 and _, as Postgres asks".into());
+        }
         if self.buffer_bytes_max < Self::BUFFER_BYTES_MIN {
             return Err(format!("buffer_bytes_max must be at least {} bytes", Self::BUFFER_BYTES_MIN));
         }
@@ -238,6 +241,12 @@ fn is_source_name(name: &str) -> bool {
     name.len() <= 48
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
+}
+
+/// Postgres's own rule; servers do not agree on the error for a name outside it.
+fn is_slot_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// Replaces `${NAME}` in every text of the value.
@@ -371,6 +380,8 @@ mod tests {
         check_refused("[kafka]\nbootstrap_servers = \"a:1\"\n", "no [[source]]");
         check_refused(&GOOD.replace("[[route]]", "[[rout]]"), "rout");
         check_refused(&GOOD.replace("slot = \"tailrace_users\"", ""), "slot");
+        check_refused(&GOOD.replace("tailrace_users", "Tailrace users"), "slot is 1 to 63 of");
+        check_refused(&GOOD.replace("tailrace_users", ""), "slot is 1 to 63 of");
         check_refused(&GOOD.replace("${SECRET}", "${ABSENT}"), "ABSENT is not set");
         check_refused(&GOOD.replace("\"users\"\n        url", "\"Users!\"\n        url"), "a name is");
         check_refused(&GOOD.replace("postgres://", "mysql://"), "source users: url");
