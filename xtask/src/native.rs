@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 pub use init_sql::dev_database;
 pub use kafka::{Kafka, KafkaOptions};
 pub use port::{Port, PortLease};
-pub use postgres::{Postgres, PostgresOptions};
+pub use postgres::{POSTGRES_VARIABLE, Postgres, PostgresOptions};
 pub use scratch::Scratch;
 
 /// How often a condition is looked at while it is waited for.

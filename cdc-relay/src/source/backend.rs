@@ -20,6 +20,8 @@ pub(super) struct ServerMessage {
     pub(super) sqlstate: String,
     /// The message alone. Detail and context may quote data, and stay in the server's log.
     pub(super) text: String,
+    /// The function of the server that said it: the same in every language.
+    pub(super) routine: String,
 }
 
 /// Reads the body of an 'E' or 'N' frame: fields of a letter and a string. Never fails, because an error that we
@@ -31,10 +33,20 @@ pub(super) fn server_message(mut body: Bytes) -> ServerMessage {
         match field {
             b'C' => message.sqlstate = value,
             b'M' => message.text = value,
+            b'R' => message.routine = value,
             _ => {}
         }
     }
     message
+}
+
+/// The error in a notice, if going on would lose events: since version 18 a publication that does not exist is only warned
+/// of, and what it should have published is left out and acknowledged. Before, it was this error.
+pub(super) fn loss_in_notice(body: Bytes) -> Option<ServerMessage> {
+    const UNDEFINED_OBJECT: &str = "42704";
+    let notice = server_message(body);
+    let is_loss = notice.routine == "LoadPublications";
+    is_loss.then(|| ServerMessage { sqlstate: UNDEFINED_OBJECT.to_owned(), ..notice })
 }
 
 /// What the server wants to know before it lets us in.

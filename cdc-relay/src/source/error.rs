@@ -126,6 +126,7 @@ impl SourceError {
         let message = ServerMessage {
             sqlstate: database.code().code().to_owned(),
             text: database.message().to_owned(),
+            routine: String::new(),
         };
         Self::server(attempt, &message)
     }

@@ -114,7 +114,12 @@ impl FrameReader {
                 b'E' => return Err(SourceError::server(Attempt::Stream, &backend::server_message(body))),
                 // The server ends the copy or completes the command by itself only when it goes away.
                 b'c' | b'C' | b'Z' => return Err(SourceError::closed(Attempt::Stream)),
-                b'N' | b'S' => {}
+                b'N' => {
+                    if let Some(loss) = backend::loss_in_notice(body) {
+                        return Err(SourceError::server(Attempt::Stream, &loss));
+                    }
+                }
+                b'S' => {}
                 tag => debug!(frame.tag = tag, "the server sent a frame that the relay does not know"),
             }
         }

