@@ -179,6 +179,33 @@ impl Catalog {
         Ok(EarlierRows { count: row.get(0), oldest: row.get(1) })
     }
 
+    /// The bytes of `column` in the row whose `id` has this text; `None` without such a row, or if it is null there.
+    ///
+    /// # Errors
+    /// If the query fails, as it does without SELECT on the table.
+    pub async fn row_bytes(
+        &self,
+        schema: &str,
+        table: &str,
+        id: &TableColumn,
+        id_text: &str,
+        column: &TableColumn,
+    ) -> Result<Option<Vec<u8>>, SourceError> {
+        const BYTEA_OID: u32 = 17;
+        let sql = "select format_type($1, null)";
+        let id_type: String = self.one(sql, &[&id.type_oid]).await?.get(0);
+        let (schema, table) = (identifier(schema), identifier(table));
+        let (id, name) = (identifier(&id.name), identifier(&column.name));
+        let value = match column.type_oid {
+            BYTEA_OID => name,
+            _ => format!("convert_to({name}::text, 'UTF8')"),
+        };
+        // The type is named by Postgres itself, as it is to be written.
+        let sql = format!("select {value} from {schema}.{table} where {id} = $1::text::{id_type}");
+        let rows = self.all(&sql, &[&id_text]).await?;
+        Ok(rows.first().and_then(|row| row.get(0)))
+    }
+
     /// Ends the process `pid` on the server if it is a stream of ours: same role, same application name. Returns
     /// whether it was and was told to end.
     ///
@@ -214,7 +241,11 @@ impl Catalog {
         within(self.options.connect_timeout, Attempt::Catalog, query).await
     }
 
-    async fn all(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, SourceError> {
+    pub(super) async fn all(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, SourceError> {
         let query = async { self.client.query(sql, values).await.map_err(query_failed) };
         within(self.options.connect_timeout, Attempt::Catalog, query).await
     }

@@ -96,6 +96,15 @@ impl Database<'_> {
         options
     }
 
+    /// An ordinary connection of the relay's role.
+    pub(crate) async fn client_of_relay(&self) -> Client {
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(self.server.postgres.port()).dbname(&self.name);
+        let (client, connection) = config.user("cdc_relay").password(PASSWORD).connect(NoTls).await.unwrap();
+        tailrace_runtime::task::spawn("relay's client", connection);
+        client
+    }
+
     pub(crate) async fn execute(&self, sql: &str) {
         self.client.batch_execute(sql).await.unwrap();
     }
