@@ -50,6 +50,29 @@ impl Building {
         Batch { records: std::mem::take(&mut self.records), position, one_by_one: false }
     }
 
+    /// Puts other records in the place of each, as when its key is parked or free again.
+    pub(crate) fn rewrite<E>(
+        &mut self,
+        mut replace: impl FnMut(Record, &mut Vec<Record>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let open_from = self.committed_len;
+        let mut rewritten = Vec::with_capacity(self.records.len());
+        for (index, record) in std::mem::take(&mut self.records).into_iter().enumerate() {
+            replace(record, &mut rewritten)?;
+            if index + 1 == open_from {
+                self.committed_len = rewritten.len();
+            }
+        }
+        self.records = rewritten;
+        self.recount();
+        Ok(())
+    }
+
+    /// The records that wait, in order.
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
     /// The position at the end of the last complete commit.
     pub(crate) fn position(&self) -> Option<Position> {
         self.position

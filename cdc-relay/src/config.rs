@@ -85,6 +85,8 @@ pub struct SourceConfig {
     pub buffer_bytes_max: usize,
     /// How often an idle source's position is recorded.
     pub idle_position_interval: Duration,
+    /// How many keys may be parked before the source halts.
+    pub parked_keys_max: usize,
 }
 
 impl Config {
@@ -157,6 +159,8 @@ struct SourceSection {
     buffer_bytes_max: usize,
     #[serde(default = "default_idle_position_interval", deserialize_with = "duration")]
     idle_position_interval: Duration,
+    #[serde(default = "default_parked_keys_max")]
+    parked_keys_max: usize,
 }
 
 #[derive(Deserialize)]
@@ -195,6 +199,7 @@ impl SourceSection {
             columns: self.columns,
             buffer_bytes_max: self.buffer_bytes_max,
             idle_position_interval: self.idle_position_interval,
+            parked_keys_max: self.parked_keys_max,
         })
     }
 
@@ -322,6 +327,10 @@ fn default_table() -> String {
 
 const fn default_buffer_bytes_max() -> usize {
     8 * 1024 * 1024
+}
+
+const fn default_parked_keys_max() -> usize {
+    100_000
 }
 
 const fn default_idle_position_interval() -> Duration {

@@ -41,19 +41,33 @@ impl DeadLetterContext {
     }
 }
 
-/// The dead letter of a record.
-pub fn record(context: &DeadLetterContext, record: &Record, reason: Reason, message: &str) -> Record {
-    let letter = letter(context, record, reason, message);
-    let value = serde_json::to_vec(&letter).expect("a dead letter is representable as JSON");
-    let kept = record.headers.iter().filter(|(name, _)| *name != header::CONTENT_TYPE).take(HEADERS_MAX);
-    let kept = kept.map(|(name, value)| (clip_text(name), clip(value)));
-    let headers: Headers = kept.chain([(header::CONTENT_TYPE, &b"application/json"[..])]).collect();
-    Record {
-        topic: Arc::clone(&context.topic),
-        key: record.key.slice(..record.key.len().min(TEXT_BYTES_MAX)),
-        value: Some(value.into()),
-        headers,
-        ..*record
+/// An event that cannot be published, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The event as it would have been published.
+    pub record: Box<Record>,
+    /// Why it is not.
+    pub reason: Reason,
+    /// The reason in words.
+    pub message: String,
+}
+
+impl Refusal {
+    /// The record for the topic of dead letters.
+    pub fn dead_letter(&self, context: &DeadLetterContext) -> Record {
+        let record = &*self.record;
+        let letter = letter(context, record, self.reason, &self.message);
+        let value = serde_json::to_vec(&letter).expect("a dead letter is representable as JSON");
+        let kept = record.headers.iter().filter(|(name, _)| *name != header::CONTENT_TYPE).take(HEADERS_MAX);
+        let kept = kept.map(|(name, value)| (clip_text(name), clip(value)));
+        let headers: Headers = kept.chain([(header::CONTENT_TYPE, &b"application/json"[..])]).collect();
+        Record {
+            topic: Arc::clone(&context.topic),
+            key: record.key.slice(..record.key.len().min(TEXT_BYTES_MAX)),
+            value: Some(value.into()),
+            headers,
+            ..*record
+        }
     }
 }
 
@@ -93,7 +107,8 @@ fn clip_text(text: &str) -> &str {
     text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or(text)
 }
 
-fn clipped(bytes: &[u8]) -> String {
+/// Text of bounded length.
+pub(crate) fn clipped(bytes: &[u8]) -> String {
     String::from_utf8_lossy(clip(bytes)).into_owned()
 }
 
@@ -112,7 +127,10 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use replication_protocol::Lsn;
+
     use super::*;
+    use crate::transaction::EventPosition;
 
     #[test]
     fn a_huge_event_makes_a_small_dead_letter_that_identifies_it() {
@@ -124,11 +142,14 @@ mod tests {
             headers: [(header::SUBJECT, &b"users/1"[..]), ("x-huge", &[b'h'; 2_000_000])]
                 .into_iter()
                 .collect(),
+            position: EventPosition { final_lsn: Lsn::new(1), ordinal: 0 },
             decoded_at_ms: 5,
             committed_at_us: 1_500_000,
         };
         let context = DeadLetterContext::new("users", "public.outbox", "dead-letter");
-        let dead = record(&context, &whole, Reason::TooLarge, "too large");
+        let refusal =
+            Refusal { record: Box::new(whole), reason: Reason::TooLarge, message: "too large".into() };
+        let dead = refusal.dead_letter(&context);
         assert!(dead.wire_size() < 200_000, "{} bytes", dead.wire_size());
         let letter: DeadLetter =
             serde_json::from_slice(dead.value.as_ref().expect("a value")).expect("a dead letter");

@@ -6,6 +6,8 @@
 //!  SendStatus(flush = durable) ◀──────────────────────────────── durable position ◀───────────┘
 //! ```
 //!
+//! Between router and building stands the parking: what cannot be published holds back its key, see `engine/parking.rs`.
+//!
 //! What holds here, whatever the order of calls:
 //! - The acknowledged LSN is the durable position, never more: it moves only when a batch is committed.
 //! - A position is the `end_lsn` of a commit, or a keepalive's `wal_end` heard while nothing was pending.
@@ -26,8 +28,10 @@ use replication_protocol::{Lsn, ParseError, PgTimestamp};
 
 use crate::building::Building;
 use crate::headers::Arena;
+use crate::parking::{Parking, ParkingKey, TooManyParked};
 use crate::position::Position;
 use crate::record::{Batch, Outcome};
+use crate::release::{Release, Released};
 use crate::router::{self, Origin, Router};
 use crate::row::{ColumnNames, ColumnPlan, MissingColumn};
 use crate::transaction::{CommitTime, Transaction};
@@ -63,6 +67,10 @@ pub enum Command {
     Publish(Arc<Batch>),
     /// Tell the server.
     SendStatus(StandbyStatusUpdate),
+    /// Read the first events that are parked of a key, and bring them by [`Engine::handle_parked`].
+    ReadParked(ParkingKey),
+    /// Answer the one who asked for the release.
+    AnswerRelease(Released),
 }
 
 /// The outbox table of the source.
@@ -91,6 +99,8 @@ pub struct Progress {
     pub published_events: u64,
     /// Of these, dead letters.
     pub dead_letters: u64,
+    /// Keys that are parked.
+    pub parked_keys: usize,
 }
 
 /// The state of one source while it streams.
@@ -109,6 +119,9 @@ pub struct Engine {
     building: Building,
     arena: Arena,
     in_flight: Option<InFlight>,
+    parking: Parking,
+    release: Option<Release>,
+    answer: Option<Released>,
     received: Lsn,
     /// The server asked for a status.
     reply_owed: bool,
@@ -124,13 +137,14 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts from the position that Kafka holds.
+    /// Starts from the position that Kafka holds, and from the keys that are parked there.
     pub fn new(
         settings: EngineSettings,
         router: Router,
         table: Table,
         columns: ColumnNames,
         start: Position,
+        parking: Parking,
         now: Now,
     ) -> Self {
         Self {
@@ -145,6 +159,9 @@ impl Engine {
             building: Building::default(),
             arena: Arena::default(),
             in_flight: None,
+            parking,
+            release: None,
+            answer: None,
             received: start.resume_lsn,
             reply_owed: false,
             position_wanted: false,
@@ -183,22 +200,38 @@ impl Engine {
     /// # Errors
     /// If the broker refuses even a dead letter.
     pub fn handle_outcome(&mut self, now: Now, outcome: Outcome) -> Result<(), EngineError> {
-        let InFlight { batch, .. } =
+        let InFlight { batch, purpose, .. } =
             self.in_flight.take().expect("an outcome belongs to the batch in flight");
         match outcome {
             Outcome::Committed => {
-                self.published_events += batch.records.len() as u64;
-                let dead = batch.records.iter().filter(|record| self.router.is_dead_letter(record)).count();
-                self.dead_letters += dead as u64;
+                self.count(&batch);
                 self.durable = batch.position;
                 self.position_written_at = now.monotonic;
+                if purpose == Purpose::Release {
+                    self.release_committed()?;
+                }
+                Ok(())
             }
-            Outcome::Refused { indexes, message } => {
-                let again = self.without_refused(&batch, &indexes, &message)?;
-                self.in_flight = Some(InFlight::new(again));
+            // Sent together, one record's size is blamed on its neighbours: only a record sent alone is convicted.
+            Outcome::Refused { .. } if !batch.one_by_one => {
+                let again = Batch { one_by_one: true, ..Batch::clone(&batch) };
+                self.in_flight = Some(InFlight::new(again, purpose));
+                Ok(())
             }
+            Outcome::Refused { indexes, message } => match purpose {
+                Purpose::Stream => {
+                    let again = self.without_refused(&batch, &indexes, &message)?;
+                    self.in_flight = Some(InFlight::new(again, purpose));
+                    Ok(())
+                }
+                Purpose::Release => self.release_refused(&batch, &indexes, &message),
+            },
         }
-        Ok(())
+    }
+
+    /// The keys that are parked.
+    pub fn parking(&self) -> &Parking {
+        &self.parking
     }
 
     /// Notices what time alone brings about.
@@ -218,9 +251,21 @@ impl Engine {
         if let Some(status) = self.due_status(now) {
             return Some(Command::SendStatus(status));
         }
+        if let Some(answer) = self.answer.take() {
+            return Some(Command::AnswerRelease(answer));
+        }
+        if self.in_flight.is_none() && !self.draining {
+            if let Some(key) = self.piece_to_read() {
+                return Some(Command::ReadParked(key));
+            }
+            self.in_flight = self.release_batch();
+            if let Some(answer) = self.answer.take() {
+                return Some(Command::AnswerRelease(answer));
+            }
+        }
         if self.in_flight.is_none() {
             let was_full = !self.wants_data();
-            self.in_flight = self.next_batch(now).map(InFlight::new);
+            self.in_flight = self.next_batch(now).map(|batch| InFlight::new(batch, Purpose::Stream));
             if was_full {
                 // We did not listen, so the server was not silent.
                 self.heard_at = now.monotonic;
@@ -281,6 +326,7 @@ impl Engine {
             oldest_committed_at_us: oldest.map(|record| record.committed_at_us),
             published_events: self.published_events,
             dead_letters: self.dead_letters,
+            parked_keys: self.parking.len(),
         }
     }
 
@@ -337,8 +383,8 @@ impl Engine {
         let row = plan.read(&insert.new, &mut self.arena);
         let committed_at = transaction.committed_at();
         let origin = Origin { position, committed_at, decoded_at_ms: now.unix_us.div_euclid(1_000) };
-        let record = self.router.route(row, &origin, &mut self.arena);
-        self.building.push(record);
+        let routed = self.router.route(row, &origin, &mut self.arena);
+        self.parking.admit(routed, &self.router.dead_letters, |record| self.building.push(record))?;
         Ok(())
     }
 
@@ -413,20 +459,11 @@ impl Engine {
         sent_at + if moved { self.settings.status_interval_min } else { self.settings.status_interval }
     }
 
-    fn without_refused(&self, batch: &Batch, indexes: &[usize], message: &str) -> Result<Batch, EngineError> {
-        let mut again = Batch { one_by_one: true, ..batch.clone() };
-        // Sent together, one record's size is blamed on its neighbours: only a record sent alone is convicted.
-        if !batch.one_by_one {
-            return Ok(again);
+    fn count(&mut self, batch: &Batch) {
+        for record in batch.records.iter().filter(|record| !self.parking.is_parked(record)) {
+            self.published_events += 1;
+            self.dead_letters += u64::from(self.router.is_dead_letter(record));
         }
-        for index in indexes {
-            let Some(record) = again.records.get_mut(*index) else { continue };
-            if self.router.is_dead_letter(record) {
-                return Err(EngineError::DeadLetterRefused(message.to_owned()));
-            }
-            *record = self.router.refuse(record, message);
-        }
-        Ok(again)
     }
 }
 
@@ -434,12 +471,20 @@ impl Engine {
 #[derive(Debug)]
 struct InFlight {
     batch: Arc<Batch>,
+    purpose: Purpose,
     handed_over: bool,
 }
 
+/// Where a batch comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Stream,
+    Release,
+}
+
 impl InFlight {
-    fn new(batch: Batch) -> Self {
-        Self { batch: Arc::new(batch), handed_over: false }
+    fn new(batch: Batch, purpose: Purpose) -> Self {
+        Self { batch: Arc::new(batch), purpose, handed_over: false }
     }
 }
 
@@ -464,7 +509,11 @@ pub enum EngineError {
     /// Not even the reason can be published.
     #[error("the broker refuses a dead letter: {0}; allow larger records on the dead-letter topic")]
     DeadLetterRefused(String),
+    /// More keys would be parked than may be.
+    #[error(transparent)]
+    TooManyParked(#[from] TooManyParked),
 }
 
+mod parking;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use crate::config::{Config, SourceConfig};
 use crate::position::{self, Identity, Position, PositionRecord, StreamOptions};
 use crate::record::Outcome;
 use crate::sink::kafka::{KafkaSink, SinkError};
-use crate::source::{Catalog, Lease, ReplicationConnection, SourceError};
+use crate::source::{Candidate, Catalog, Lease, ReplicationConnection, SourceError};
 use crate::takeover;
 
 /// How long the making of a slot may wait for open transactions.
@@ -39,8 +39,9 @@ pub enum InitError {
 pub async fn run(config: &Config) -> Result<(), InitError> {
     for source in &config.sources {
         takeover::topics(config, source).create_missing(&config.kafka).await?;
-        let lease = Lease::try_take(&source.connection, &source.name).await?;
-        let lease = lease.ok_or_else(|| facts(source, "a relay is running on it; there is nothing to do"))?;
+        let candidate = Candidate::connect(&source.connection, &source.name).await?;
+        let lease = candidate.try_take().await?;
+        let lease = lease.map_err(|_| facts(source, "a relay is running on it; there is nothing to do"))?;
         check_database(lease.catalog(), source).await?;
         make_ready(config, source, &lease).await?;
     }
@@ -90,9 +91,9 @@ async fn make_ready(config: &Config, source: &SourceConfig, lease: &Lease) -> Re
     let slot = lease.catalog().slot(&source.slot).await?;
     let confirmed = slot.as_ref().map(|slot| slot.confirmed_flush_lsn.unwrap_or(Lsn::ZERO));
     let topics = takeover::topics(config, source);
-    let (mut sink, record) = KafkaSink::open(&config.kafka, &source.name, topics).await?;
+    let (mut sink, found) = KafkaSink::open(&config.kafka, &source.name, topics).await?;
     let birth = takeover::ledger(source, identity.clone(), 0);
-    let resume_lsn = match (record, confirmed) {
+    let resume_lsn = match (found.position, confirmed) {
         (Some(record), Some(confirmed)) if record.position.is_some() => {
             position::prove(Some(&record), &identity, &source.slot, confirmed, StreamOptions::default())
                 .map_err(|mismatch| facts(source, &mismatch.to_string()))?;

@@ -25,12 +25,16 @@ mod building;
 mod clock;
 pub mod config;
 pub mod dead_letter;
+pub mod dead_letters;
 pub mod engine;
 pub mod headers;
 pub mod init;
+pub mod parking;
 pub mod position;
 pub mod record;
 mod relay;
+pub mod release;
+mod requests;
 pub mod router;
 pub mod row;
 pub mod sink;
@@ -40,7 +44,7 @@ mod transaction;
 mod trouble;
 mod watch;
 
-pub use transaction::{CommitTime, EventPosition};
+pub use transaction::{CommitTime, EventPosition, EventPositionError};
 
 /// Publishes every source and serves the admin API until shutdown.
 ///
@@ -54,18 +58,20 @@ pub async fn run(
     context: Context,
 ) -> anyhow::Result<()> {
     let config = Arc::new(config);
-    let mut boards = Vec::new();
+    let mut sources = Vec::new();
     let mut relays = Vec::new();
     for source in &config.sources {
         // A condition's name lives as long as the process, as the sources do.
         let condition = context.readiness.condition(format!("source {}", source.name).leak());
         let board = board::Board::new(&source.name, condition);
-        boards.push(board.clone());
+        let (desk, requests) = requests::desk();
+        sources.push(admin::Shown { board: board.clone(), desk });
         task::spawn("slot watch", watch::run(source.clone(), board.clone(), context.shutdown.clone()));
-        let relay = relay::run(Arc::clone(&config), source.clone(), board, context.shutdown.clone());
+        let shutdown = context.shutdown.clone();
+        let relay = relay::run(Arc::clone(&config), source.clone(), board, requests, shutdown);
         relays.push(task::spawn("relay", relay));
     }
-    let routes = Routes::new(RelayServiceServer::new(admin::Admin::new(boards, verifier)));
+    let routes = Routes::new(RelayServiceServer::new(admin::Admin::new(sources, verifier)));
     grpc::serve(listener, grpc_settings, context, routes, &[SERVICE_NAME]).await?;
     for relay in relays {
         relay.await?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cdc_relay::config::Config;
+use cdc_relay::dead_letters::{self, DeadLetters};
 use clap::{Parser, Subcommand};
 use tailrace_runtime::auth::Verifier;
 use tailrace_runtime::process::{self, Misconfigured};
@@ -42,14 +43,22 @@ enum Command {
     Run,
     /// Makes topics, slots and first positions where they are missing. Before the services' first write; safe to repeat.
     Init,
+    /// Shows and releases the events that could not be published, and what waits behind them.
+    DeadLetters(DeadLetters),
     /// Asks the running relay's ops port whether it is ready; exit code 0 if it is.
     Probe,
 }
 
 fn main() -> ExitCode {
     let cli: Cli = settings::parse(DEFAULTS);
-    if let Some(Command::Probe) = cli.command {
-        return process::exit_code(NAME, probe::ready(cli.process.ops_listen).map_err(Into::into));
+    match cli.command {
+        Some(Command::Probe) => {
+            return process::exit_code(NAME, probe::ready(cli.process.ops_listen).map_err(Into::into));
+        }
+        Some(Command::DeadLetters(asked)) => {
+            return process::command(NAME, &cli.process, dead_letters::run(asked, variable));
+        }
+        Some(Command::Run | Command::Init) | None => {}
     }
     let config = Config::load(&cli.config, variable)
         .unwrap_or_else(|error| settings::refuse::<Cli>(&Misconfigured::new(error.to_string())));
@@ -69,7 +78,10 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the file names its own variables, so clap cannot read them")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the file names its own variables, and a token is no argument, so clap cannot read them"
+)]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

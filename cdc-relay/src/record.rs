@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::headers::Headers;
 use crate::position::Position;
+use crate::transaction::EventPosition;
 
 /// One Kafka record. Cheap to clone: the bytes are shared with the frame they came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Record {
     pub value: Option<Bytes>,
     /// The headers, in the order they are written.
     pub headers: Headers,
+    /// The identity of the event.
+    pub position: EventPosition,
     /// When the relay decoded the event, in milliseconds since 1970 (the record's CreateTime).
     pub decoded_at_ms: i64,
     /// When the event's transaction was committed, in microseconds since 1970.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tailrace_runtime::shutdown::Shutdown;
+use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, sleep_until};
 
 use crate::board::Board;
@@ -19,15 +20,17 @@ use crate::clock;
 use crate::config::{Config, SourceConfig};
 use crate::dead_letter::DeadLetterContext;
 use crate::engine::{Command, Engine, EngineSettings};
+use crate::parking::{Parking, Scan};
+use crate::position::Position;
+use crate::requests::{self, DeskWork, Request, Work};
 use crate::router::Router;
+use crate::sink::kafka;
 use crate::takeover::{self, Holding};
 use crate::trouble::Trouble;
 
 /// The waits between attempts: quick at first, because most troubles are short.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// How often a standby asks for the lease.
-const STANDBY_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a halted source is looked at again.
 const HALTED_INTERVAL: Duration = Duration::from_secs(15);
 /// A third of the server's patience, and never rarer than this.
@@ -38,17 +41,24 @@ const STATUS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 
 /// Publishes one source until shutdown.
-pub(crate) async fn run(config: Arc<Config>, source: SourceConfig, board: Board, shutdown: Shutdown) {
+pub(crate) async fn run(
+    config: Arc<Config>,
+    source: SourceConfig,
+    board: Board,
+    mut requests: Receiver<Request>,
+    shutdown: Shutdown,
+) {
     let mut waits = backoff();
     while !shutdown.requested() {
         board.starting();
-        let trouble = match attempt(&config, &source, &board, &shutdown, &mut waits).await {
+        let trouble = match attempt(&config, &source, &board, &mut requests, &shutdown, &mut waits).await {
             Ok(()) => return,
             Err(trouble) => trouble,
         };
         board.trouble(&trouble);
+        requests::dismiss(&mut requests);
         let wait = match trouble {
-            Trouble::Standby => STANDBY_INTERVAL,
+            Trouble::Standby => takeover::STANDBY_INTERVAL,
             Trouble::Halted(_) => HALTED_INTERVAL,
             Trouble::Passing(_) => waits.next().unwrap_or(BACKOFF_MAX),
         };
@@ -72,17 +82,21 @@ async fn attempt(
     config: &Config,
     source: &SourceConfig,
     board: &Board,
+    requests: &mut Receiver<Request>,
     shutdown: &Shutdown,
     waits: &mut backon::ExponentialBackoff,
 ) -> Result<(), Trouble> {
     let mut holding = tokio::select! {
-        taken = takeover::take(config, source) => taken?,
+        taken = takeover::take(config, source, board) => taken?,
         () = shutdown.wait() => return Ok(()),
     };
     *waits = backoff();
-    let mut engine = engine(config, source, &holding);
+    let parked = std::mem::take(&mut holding.parked);
+    let mut engine = engine(config, source, holding.position, parked);
+    requests::dismiss(requests);
     board.streaming(engine.progress());
-    let end = stream(&mut holding, &mut engine, board, shutdown).await;
+    let desk = DeskWork::new(config, source, requests);
+    let end = stream(&mut holding, &mut engine, board, desk, shutdown).await;
     board.ended(engine.progress());
     let Holding { stream, sink, lease, .. } = holding;
     // Nothing of this attempt may reach Kafka once the next one begins.
@@ -97,7 +111,7 @@ async fn attempt(
     end
 }
 
-fn engine(config: &Config, source: &SourceConfig, holding: &Holding) -> Engine {
+fn engine(config: &Config, source: &SourceConfig, position: Position, parked: Scan) -> Engine {
     let wal_sender_timeout = source.connection.wal_sender_timeout;
     let settings = EngineSettings {
         buffer_bytes_max: source.buffer_bytes_max,
@@ -112,14 +126,10 @@ fn engine(config: &Config, source: &SourceConfig, holding: &Holding) -> Engine {
         record_bytes_max: config.kafka.record_bytes_max,
         dead_letters: DeadLetterContext::new(&source.name, &table, &config.kafka.dead_letter_topic),
     };
-    Engine::new(
-        settings,
-        router,
-        source.table.clone(),
-        source.columns.clone(),
-        holding.position,
-        clock::now(),
-    )
+    let topic = kafka::parked_topic(&source.name);
+    let parking = Parking::new(&topic, config.kafka.record_bytes_max, source.parked_keys_max).with(parked);
+    let (table, columns) = (source.table.clone(), source.columns.clone());
+    Engine::new(settings, router, table, columns, position, parking, clock::now())
 }
 
 /// Streams until trouble, or until shutdown and everything complete is in Kafka.
@@ -127,6 +137,7 @@ async fn stream(
     holding: &mut Holding,
     engine: &mut Engine,
     board: &Board,
+    mut desk: DeskWork<'_>,
     shutdown: &Shutdown,
 ) -> Result<(), Trouble> {
     let mut frames = Vec::new();
@@ -140,6 +151,8 @@ async fn stream(
                     holding.sink.publish(batch, record);
                 }
                 Command::SendStatus(status) => holding.stream.writer.queue(status),
+                Command::ReadParked(key) => desk.read(key),
+                Command::AnswerRelease(released) => desk.answer(released),
             }
         }
         board.progress(engine.progress());
@@ -159,6 +172,15 @@ async fn stream(
             outcome = holding.sink.outcome() => engine.handle_outcome(clock::now(), outcome?)?,
             // The server's patience is finite; a status is 34 bytes.
             sent = holding.stream.writer.flush(), if !holding.stream.writer.is_idle() => sent?,
+            // Operators ask seldom, and a release must not wait for a busy stream to pause.
+            work = desk.next() => match work? {
+                Work::Parked(piece) => engine.handle_parked(piece),
+                Work::List(answer) => {
+                    // Who asked may be gone.
+                    let _ = answer.send(engine.parking().list());
+                }
+                Work::Release(position, action) => engine.release(position, action),
+            },
             // Time: statuses, idle positions, silence.
             () = sleep_until(engine.next_timeout().into()) => engine.handle_timeout(clock::now())?,
             // New data last, and only while there is room for it.

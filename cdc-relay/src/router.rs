@@ -11,9 +11,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tailrace::event::v1::dead_letter::Reason;
+use tailrace::relay::v1::parked_event::LeftOut;
 
-use crate::dead_letter::{self, DeadLetterContext};
+use crate::dead_letter::{DeadLetterContext, Refusal};
 use crate::headers::{Arena, Headers, HeadersWriter};
+use crate::parking::Waiting;
 use crate::record::{Record, header};
 use crate::row::OutboxRow;
 use crate::transaction::{CommitTime, EventPosition};
@@ -118,29 +120,69 @@ impl Router {
     /// Kafka's own limit on the length of a topic's name.
     const TOPIC_CHARS_MAX: usize = 249;
 
-    /// The record of a row: for its topic, or a dead letter.
-    pub fn route(&self, row: OutboxRow, origin: &Origin<'_>, arena: &mut Arena) -> Record {
-        let topic = self.topic(&row);
+    /// The record of a row, or why it cannot be published.
+    ///
+    /// # Errors
+    /// If the row cannot be read, no route fits, or it is too large.
+    pub fn route(&self, row: OutboxRow, origin: &Origin<'_>, arena: &mut Arena) -> Result<Record, Refusal> {
         let malformed = row.malformed;
-        let unroutable = topic.is_none().then(|| unroutable(&row.event_type));
-        let record = self.record(topic.clone().unwrap_or_else(|| Arc::from("")), row, origin, arena);
-        if let Some(words) = malformed {
-            return self.dead_letter(&record, Reason::Malformed, words);
+        let record = self.record(row, origin, arena);
+        match malformed {
+            None => self.publishable(record),
+            Some(words) => Err(refusal(record, Reason::Malformed, words.to_owned())),
         }
-        if let Some(words) = unroutable {
-            return self.dead_letter(&record, Reason::Unroutable, &words);
+    }
+
+    /// Routes an event that was parked, under the rules of now.
+    ///
+    /// # Errors
+    /// If it still cannot be published.
+    pub fn route_again(&self, waiting: Waiting) -> Result<Record, Refusal> {
+        let Waiting { record, reason, left_out, payload_size, .. } = waiting;
+        match (reason, left_out) {
+            (Reason::Malformed, _) => {
+                let words = "the row cannot be read: write the event anew and discard this one";
+                return Err(refusal(record, reason, words.into()));
+            }
+            (_, LeftOut::Unspecified) => {}
+            (_, LeftOut::Row) => {
+                let words =
+                    "its key or headers are too large to be kept: write the event anew and discard this one";
+                return Err(refusal(record, Reason::TooLarge, words.into()));
+            }
+            (_, LeftOut::Payload) => {
+                let words = format!(
+                    "its payload of {payload_size} bytes is not to be had from the outbox table as it was"
+                );
+                return Err(refusal(record, Reason::TooLarge, words));
+            }
+        }
+        let event_type = record.headers.get(header::TYPE).unwrap_or_default();
+        let subject = record.headers.get(header::SUBJECT).unwrap_or_default();
+        // The aggregate's id may hold anything, so the type ends where the id with its slash begins.
+        let aggregate_type =
+            subject.get(..subject.len().saturating_sub(record.key.len() + 1)).unwrap_or_default();
+        let topic = self.topic(event_type, aggregate_type).unwrap_or_default();
+        self.publishable(Record { topic, ..record })
+    }
+
+    fn publishable(&self, record: Record) -> Result<Record, Refusal> {
+        if record.topic.is_empty() {
+            let message = unroutable(record.headers.get(header::TYPE).unwrap_or_default());
+            return Err(refusal(record, Reason::Unroutable, message));
         }
         let size = record.wire_size();
         if size > self.record_bytes_max {
-            let words = format!("the record has {size} bytes, the limit is {} bytes", self.record_bytes_max);
-            return self.dead_letter(&record, Reason::TooLarge, &words);
+            let message =
+                format!("the record has {size} bytes, the limit is {} bytes", self.record_bytes_max);
+            return Err(refusal(record, Reason::TooLarge, message));
         }
-        record
+        Ok(record)
     }
 
-    /// The dead letter of a record that the broker refuses for its size although it passed the relay's own limit.
-    pub fn refuse(&self, record: &Record, message: &str) -> Record {
-        self.dead_letter(record, Reason::TooLarge, message)
+    /// What a broker's refusal makes of a record: it is too large, although it passed the relay's own limit.
+    pub fn refuse(&self, record: Record, message: &str) -> Refusal {
+        refusal(record, Reason::TooLarge, message.to_owned())
     }
 
     /// Whether a record already is a dead letter.
@@ -148,19 +190,21 @@ impl Router {
         record.topic == self.dead_letters.topic
     }
 
-    fn topic(&self, row: &OutboxRow) -> Option<Arc<str>> {
-        let event_type = str::from_utf8(&row.event_type).ok()?;
-        let aggregate_type = str::from_utf8(&row.aggregate_type).ok()?;
+    fn topic(&self, event_type: &[u8], aggregate_type: &[u8]) -> Option<Arc<str>> {
+        let event_type = str::from_utf8(event_type).ok()?;
+        let aggregate_type = str::from_utf8(aggregate_type).ok()?;
         let route = self.routes.iter().find(|route| route.matches(event_type))?;
         Some(route.topic_for(event_type, aggregate_type)).filter(|topic| is_topic_name(topic))
     }
 
-    fn record(&self, topic: Arc<str>, row: OutboxRow, origin: &Origin<'_>, arena: &mut Arena) -> Record {
+    /// Without a topic if no route makes one.
+    fn record(&self, row: OutboxRow, origin: &Origin<'_>, arena: &mut Arena) -> Record {
         Record {
             headers: self.headers(&row, origin, arena.headers()),
-            topic,
+            topic: self.topic(&row.event_type, &row.aggregate_type).unwrap_or_default(),
             key: row.aggregate_id,
             value: row.payload,
+            position: origin.position,
             decoded_at_ms: origin.decoded_at_ms,
             committed_at_us: origin.committed_at.unix_us,
         }
@@ -187,12 +231,10 @@ impl Router {
         }
         to.finish()
     }
+}
 
-    /// The seam for parking: a dead letter's key must hold back the later events of the key. Until keys are parked,
-    /// they flow on.
-    fn dead_letter(&self, record: &Record, reason: Reason, message: &str) -> Record {
-        dead_letter::record(&self.dead_letters, record, reason, message)
-    }
+fn refusal(record: Record, reason: Reason, message: String) -> Refusal {
+    Refusal { record: Box::new(record), reason, message }
 }
 
 /// Names the type, shortened: what is no topic's name may be of any length.
@@ -261,7 +303,6 @@ pub fn rfc3339(unix_us: i64) -> String {
 mod tests {
     use bytes::Bytes;
     use replication_protocol::Lsn;
-    use tailrace::event::v1::DeadLetter;
 
     use super::*;
 
@@ -289,7 +330,7 @@ mod tests {
         }
     }
 
-    fn routed(row: OutboxRow) -> Record {
+    fn routed(row: OutboxRow) -> Result<Record, Refusal> {
         let unix_us = 1_700_000_000_123_456;
         let origin = Origin {
             position: EventPosition { final_lsn: Lsn::new(0x16B_3748), ordinal: 3 },
@@ -300,24 +341,35 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_topic(event_type: &str, aggregate_type: &str, expected: &str) {
+    fn check_topic(event_type: &str, aggregate_type: &str, expected: Option<&str>) {
         let row = OutboxRow { aggregate_type: Bytes::from(aggregate_type.to_owned()), ..row(event_type) };
-        assert_eq!(&*routed(row).topic, expected, "{event_type}");
+        let routed = routed(row);
+        match expected {
+            Some(topic) => assert_eq!(&*routed.expect("a route").topic, topic, "{event_type}"),
+            None => {
+                let refusal = routed.expect_err("no route");
+                assert_eq!(
+                    (refusal.reason, &*refusal.record.topic),
+                    (Reason::Unroutable, ""),
+                    "{event_type}"
+                );
+            }
+        }
     }
 
     #[test]
     fn the_first_matching_route_names_the_topic() {
-        check_topic("users.created.v1", "users", "users.created");
-        check_topic("orders.created.v12", "orders", "orders.created");
-        check_topic("orders.created.vip", "orders", "orders.created.vip");
-        check_topic("any.thing", "shipments", "shipments.events");
+        check_topic("users.created.v1", "users", Some("users.created"));
+        check_topic("orders.created.v12", "orders", Some("orders.created"));
+        check_topic("orders.created.vip", "orders", Some("orders.created.vip"));
+        check_topic("any.thing", "shipments", Some("shipments.events"));
     }
 
     #[test]
     fn what_no_route_takes_or_makes_no_topic_name_is_a_dead_letter() {
-        check_topic("users.created.v2", "users", "dead-letter");
-        check_topic("any.thing", "a b", "dead-letter");
-        check_topic("orders.ä", "orders", "dead-letter");
+        check_topic("users.created.v2", "users", None);
+        check_topic("any.thing", "a b", None);
+        check_topic("orders.ä", "orders", None);
     }
 
     #[test]
@@ -330,7 +382,7 @@ mod tests {
             ),
             ..row("users.created.v1")
         };
-        let record = routed(row);
+        let record = routed(row).expect("a route");
         let headers: Vec<(&str, &str)> =
             record.headers.iter().map(|(name, value)| (name, str::from_utf8(value).expect("text"))).collect();
         assert_eq!(
@@ -355,24 +407,18 @@ mod tests {
     }
 
     #[test]
-    fn a_record_over_the_limit_is_a_dead_letter_that_says_so() {
+    fn a_record_over_the_limit_is_refused_and_says_so() {
         let big = OutboxRow { payload: Some(vec![b'x'; 3_000].into()), ..row("users.created.v1") };
-        let record = routed(big);
-        assert_eq!(&*record.topic, "dead-letter");
-        let letter: DeadLetter =
-            serde_json::from_slice(record.value.as_ref().expect("a value")).expect("a dead letter");
-        assert_eq!(letter.reason(), Reason::TooLarge);
-        assert_eq!((letter.topic.as_str(), letter.payload_size), ("users.created", 3_000));
-        assert!(letter.message.contains("the limit is 2000 bytes"), "{}", letter.message);
+        let refusal = routed(big).expect_err("too large");
+        assert_eq!((refusal.reason, &*refusal.record.topic), (Reason::TooLarge, "users.created"));
+        assert!(refusal.message.contains("the limit is 2000 bytes"), "{}", refusal.message);
     }
 
     #[test]
-    fn a_malformed_row_is_a_dead_letter_with_what_could_be_read() {
+    fn a_malformed_row_is_refused_with_what_could_be_read() {
         let row = OutboxRow { malformed: Some("the event id is null or empty"), ..row("users.created.v1") };
-        let record = routed(row);
-        let letter: DeadLetter =
-            serde_json::from_slice(record.value.as_ref().expect("a value")).expect("a dead letter");
-        assert_eq!((letter.reason(), letter.aggregate_id.as_str()), (Reason::Malformed, "42"));
+        let refusal = routed(row).expect_err("malformed");
+        assert_eq!((refusal.reason, &refusal.record.key[..]), (Reason::Malformed, &b"42"[..]));
     }
 
     #[test]

@@ -100,6 +100,13 @@ impl ColumnNames {
         }
     }
 
+    /// The place of a field's column among these names.
+    pub fn find<'a>(&self, field: Field, columns: impl Iterator<Item = &'a str> + Clone) -> Option<usize> {
+        let configured = self.configured(field);
+        let usual = field.usual_names().iter().copied().filter(|_| configured.is_none());
+        configured.into_iter().chain(usual).find_map(|name| columns.clone().position(|column| column == name))
+    }
+
     /// Finds the columns in the table as the server describes it.
     ///
     /// # Errors
@@ -108,11 +115,8 @@ impl ColumnNames {
         let mut plan = ColumnPlan { columns: vec![None; relation.columns.len()] };
         for field in Field::ALL {
             let configured = self.configured(field);
-            let names: Vec<&str> = configured.map_or_else(|| field.usual_names().to_vec(), |name| vec![name]);
-            let place = names
-                .iter()
-                .find_map(|name| relation.columns.iter().position(|column| column.name == **name));
-            match place {
+            let columns = relation.columns.iter().map(|column| &*column.name);
+            match self.find(field, columns) {
                 Some(place) => {
                     let type_oid = relation.columns.get(place).map_or(0, |column| column.type_oid);
                     if let Some(slot) = plan.columns.get_mut(place) {
@@ -122,7 +126,7 @@ impl ColumnNames {
                 None if field.is_required() || configured.is_some() => {
                     return Err(MissingColumn {
                         table: format!("{}.{}", relation.namespace, relation.name),
-                        column: names.join(" or "),
+                        column: configured.map_or_else(|| field.usual_names().join(" or "), str::to_owned),
                         field,
                     });
                 }

@@ -27,6 +27,6 @@ mod wire;
 pub use catalog::{Catalog, PublicationCoverage, SlotRow};
 pub use connection::{CreatedSlot, ReplicationConnection, StreamOptions, SystemIdentity};
 pub use error::{SourceError, SourceErrorKind};
-pub use lease::Lease;
+pub use lease::{Candidate, Lease};
 pub use options::{ReplicationOptions, Secret, TlsMode};
 pub use stream::{FrameReader, ReplicationStream, StatusWriter};

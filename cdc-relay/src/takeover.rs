@@ -1,7 +1,7 @@
 //! The one path to a source: for a start, for a takeover and after every unknown outcome.
 //!
 //! ```text
-//!  topics there? ─▶ lease ─▶ own stream on the slot ─▶ both producers initialised ─▶ position read to the log's end
+//!  topics there? ─▶ lease ─▶ own stream on the slot ─▶ both producers initialised ─▶ position and parked keys read to the log's end
 //!                                                                                     │
 //!                  publish ◀── position proven against the slot ◀── lease proven again ◀┘
 //! ```
@@ -13,15 +13,19 @@
 use std::time::Duration;
 
 use replication_protocol::{Lsn, PgTimestamp, StandbyStatusUpdate};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::board::Board;
 use crate::clock;
 use crate::config::{Config, KafkaConfig, SourceConfig};
+use crate::parking::Scan;
 use crate::position::{self, Identity, Position, PositionRecord, StreamOptions};
-use crate::sink::kafka::{self, KafkaSink, Topics};
-use crate::source::{Lease, ReplicationConnection, ReplicationStream};
+use crate::sink::kafka::{self, Found, KafkaSink, Topics};
+use crate::source::{Candidate, Lease, ReplicationConnection, ReplicationStream};
 use crate::trouble::Trouble;
 
+/// How often a standby asks for the lease.
+pub(crate) const STANDBY_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the server hears from us while Kafka settles what was open.
 const STATUS_INTERVAL: Duration = Duration::from_secs(3);
 
@@ -31,6 +35,7 @@ pub(crate) struct Holding {
     pub(crate) stream: ReplicationStream,
     pub(crate) sink: KafkaSink,
     pub(crate) position: Position,
+    pub(crate) parked: Scan,
     ledger: PositionRecord,
 }
 
@@ -47,16 +52,16 @@ pub(crate) fn topics(config: &Config, source: &SourceConfig) -> Topics {
 }
 
 /// Takes the source.
-pub(crate) async fn take(config: &Config, source: &SourceConfig) -> Result<Holding, Trouble> {
+pub(crate) async fn take(config: &Config, source: &SourceConfig, board: &Board) -> Result<Holding, Trouble> {
     check_topics(config, source).await?;
-    let lease = Lease::try_take(&source.connection, &source.name).await?.ok_or(Trouble::Standby)?;
+    let lease = wait_for_lease(source, board).await?;
     let (identity, mut stream) = open_stream(&config.kafka, source, &lease).await?;
-    let (sink, record) = open_sink(config, source, &mut stream).await?;
-    match prove(source, &lease, &identity, record.as_ref()).await {
+    let (sink, found) = open_sink(config, source, &mut stream).await?;
+    match prove(source, &lease, &identity, found.position.as_ref()).await {
         Ok(position) => {
-            let epoch = record.map_or(0, |record| record.epoch) + 1;
+            let epoch = found.position.map_or(0, |record| record.epoch) + 1;
             let ledger = ledger(source, identity, epoch);
-            Ok(Holding { lease, stream, sink, position, ledger })
+            Ok(Holding { lease, stream, sink, position, parked: found.parked, ledger })
         }
         Err(trouble) => {
             sink.close().await;
@@ -75,6 +80,19 @@ pub(crate) fn ledger(source: &SourceConfig, identity: Identity, epoch: u64) -> P
         position: None,
         epoch,
         options: StreamOptions::default(),
+    }
+}
+
+/// Stands by, connected, for as long as another relay holds the source.
+async fn wait_for_lease(source: &SourceConfig, board: &Board) -> Result<Lease, Trouble> {
+    let mut candidate = Candidate::connect(&source.connection, &source.name).await?;
+    loop {
+        candidate = match candidate.try_take().await? {
+            Ok(lease) => return Ok(lease),
+            Err(again) => again,
+        };
+        board.trouble(&Trouble::Standby);
+        sleep(STANDBY_INTERVAL).await;
     }
 }
 
@@ -129,7 +147,7 @@ async fn open_sink(
     config: &Config,
     source: &SourceConfig,
     stream: &mut ReplicationStream,
-) -> Result<(KafkaSink, Option<PositionRecord>), Trouble> {
+) -> Result<(KafkaSink, Found), Trouble> {
     let mut ticks = interval(STATUS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let opening = KafkaSink::open(&config.kafka, &source.name, topics(config, source));

@@ -6,6 +6,7 @@
 //! ```
 
 use std::fmt;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use replication_protocol::Lsn;
@@ -72,6 +73,21 @@ pub struct EventPosition {
     /// The frame's number in its transaction.
     pub ordinal: u64,
 }
+
+impl FromStr for EventPosition {
+    type Err = EventPositionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (final_lsn, ordinal) = text.rsplit_once('/').ok_or(EventPositionError)?;
+        let final_lsn = final_lsn.parse().map_err(|_| EventPositionError)?;
+        Ok(Self { final_lsn, ordinal: ordinal.parse().map_err(|_| EventPositionError)? })
+    }
+}
+
+/// Text that is no event's position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected the position of an event, such as 0/16B3748/0")]
+pub struct EventPositionError;
 
 impl fmt::Display for EventPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

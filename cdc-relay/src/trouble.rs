@@ -44,7 +44,8 @@ impl From<EngineError> for Trouble {
             | EngineError::OutOfOrder(_)
             | EngineError::Outside(_)
             | EngineError::MissingColumn(_)
-            | EngineError::DeadLetterRefused(_) => Self::Halted(text),
+            | EngineError::DeadLetterRefused(_)
+            | EngineError::TooManyParked(_) => Self::Halted(text),
         }
     }
 }

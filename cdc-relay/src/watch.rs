@@ -56,6 +56,7 @@ fn publish(board: &Board) {
         gauge("tailrace_relay_delivered_lsn", lsn(progress.durable));
         gauge("tailrace_relay_received_lsn", lsn(progress.received));
         gauge("tailrace_relay_inflight_events", progress.in_flight_events as f64);
+        gauge("tailrace_relay_parked_keys", progress.parked_keys as f64);
     }
     gauge("tailrace_relay_oldest_undelivered_seconds", status.lag(clock::now().unix_us).as_secs_f64());
     gauge("tailrace_relay_slot_lag_bytes", status.lag_bytes() as f64);

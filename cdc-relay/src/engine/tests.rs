@@ -8,9 +8,14 @@ use replication_protocol::{Lsn, StandbyStatusUpdate};
 
 use super::*;
 use crate::dead_letter::DeadLetterContext;
+use crate::parking::Waiting;
 use crate::position::{Partial, Position};
-use crate::record::{Batch, Outcome};
+use crate::record::{Batch, Outcome, Record};
+use crate::release::Action;
 use crate::router::Route;
+use crate::transaction::EventPosition;
+
+mod parking;
 
 const RELATION_OID: u32 = 77;
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,6 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Bench {
     engine: Engine,
     now: Now,
+    answers: Vec<Released>,
 }
 
 impl Bench {
@@ -44,8 +50,9 @@ impl Bench {
             dead_letters: DeadLetterContext::new("users", "public.outbox", "dead-letter"),
         };
         let table = Table { schema: "public".into(), name: "outbox".into() };
-        let engine = Engine::new(settings, router, table, ColumnNames::default(), start, now);
-        let mut bench = Self { engine, now };
+        let parking = Parking::new("tailrace.parked.users", 1_000_000, 100);
+        let engine = Engine::new(settings, router, table, ColumnNames::default(), start, parking, now);
+        let mut bench = Self { engine, now, answers: Vec::new() };
         bench.send(relation(RELATION_OID, "outbox"));
         bench
     }
@@ -79,22 +86,28 @@ impl Bench {
     }
 
     fn commands(&mut self) -> Vec<Command> {
-        std::iter::from_fn(|| self.engine.poll_command(self.now)).collect()
+        let mut commands = Vec::new();
+        while let Some(command) = self.engine.poll_command(self.now) {
+            if let Command::AnswerRelease(released) = command {
+                self.answers.push(released);
+            } else {
+                commands.push(command);
+            }
+        }
+        commands
     }
 
     /// The batch among the commands, if there is one.
     fn published(&mut self) -> Option<Arc<Batch>> {
-        self.commands().into_iter().find_map(|command| match command {
-            Command::Publish(batch) => Some(batch),
-            Command::SendStatus(_) => None,
-        })
+        self.commands()
+            .into_iter()
+            .find_map(|command| if let Command::Publish(batch) = command { Some(batch) } else { None })
     }
 
     fn status(&mut self) -> Option<StandbyStatusUpdate> {
-        self.commands().into_iter().find_map(|command| match command {
-            Command::SendStatus(status) => Some(status),
-            Command::Publish(_) => None,
-        })
+        self.commands()
+            .into_iter()
+            .find_map(|command| if let Command::SendStatus(status) = command { Some(status) } else { None })
     }
 
     fn committed(&mut self) {
@@ -348,7 +361,7 @@ fn a_refused_record_is_convicted_alone_and_becomes_a_dead_letter_in_its_place() 
     bench.engine.handle_outcome(bench.now, refused(&[1])).expect("it can be mended");
     let mended = bench.published().expect("with a dead letter");
     let topics: Vec<&str> = mended.records.iter().map(|record| &*record.topic).collect();
-    assert_eq!(topics, ["users.created", "dead-letter", "users.created"]);
+    assert_eq!(topics, ["users.created", "dead-letter", "tailrace.parked.users", "users.created"]);
     assert_eq!(mended.position, at(210));
     let error =
         bench.engine.handle_outcome(bench.now, refused(&[1])).expect_err("not even the reason passes");

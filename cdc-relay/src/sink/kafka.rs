@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   relay loop (async)                 thread of the source (blocking)
-//!     open ───────────────────────────▶ end what is forgotten, init_transactions of both ids, read the position
+//!     open ───────────────────────────▶ end what is forgotten, init_transactions of both ids, read position and parked keys
 //!     publish(batch, position) ───────▶ begin · records · position · flush · commit
 //!     outcome() ◀───────────────────── Committed | Refused | SinkError
 //! ```
@@ -20,19 +20,22 @@ use std::thread;
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
 use crate::config::KafkaConfig;
+use crate::parking::{ParkingKey, Scan, Waiting};
 use crate::position::PositionRecord;
 use crate::record::{Batch, Outcome};
 
 mod client;
 mod error;
 mod forgotten;
+mod log_reader;
+mod parked_reader;
 mod position_reader;
 mod producer;
 mod topics;
 mod wire;
 
 pub use error::SinkError;
-pub use topics::{Topics, position_topic};
+pub use topics::{Topics, parked_topic, position_topic};
 
 use forgotten::Stage;
 use producer::Producers;
@@ -48,13 +51,22 @@ pub struct KafkaSink {
     ended: oneshot::Receiver<()>,
 }
 
+/// What Kafka holds of a source.
+#[derive(Debug)]
+pub struct Found {
+    /// The last position, if there ever was one.
+    pub position: Option<PositionRecord>,
+    /// What is parked.
+    pub parked: Scan,
+}
+
 struct Job {
     batch: Option<Arc<Batch>>,
     position: PositionRecord,
 }
 
 impl KafkaSink {
-    /// Fences every earlier producer of the source and settles what they left open, then reads the position.
+    /// Fences every earlier producer of the source and settles what they left open, then reads the position and what is parked.
     ///
     /// The caller must hold the source's lease: this stops whoever published before.
     ///
@@ -64,7 +76,7 @@ impl KafkaSink {
         config: &KafkaConfig,
         source: &str,
         topics: Topics,
-    ) -> Result<(Self, Option<PositionRecord>), SinkError> {
+    ) -> Result<(Self, Found), SinkError> {
         let (jobs, inbox) = mpsc::channel();
         let (outbox, outcomes) = async_mpsc::unbounded_channel();
         let (opened, is_open) = oneshot::channel();
@@ -77,8 +89,8 @@ impl KafkaSink {
                 let _ = on_end.send(());
             })
             .map_err(SinkError::thread)?;
-        let position = is_open.await.map_err(|_| SinkError::ended())??;
-        Ok((Self { jobs, outcomes, ended }, position))
+        let found = is_open.await.map_err(|_| SinkError::ended())??;
+        Ok((Self { jobs, outcomes, ended }, found))
     }
 
     /// Hands over a batch; its outcome follows.
@@ -116,22 +128,35 @@ pub fn last_position(config: &KafkaConfig, source: &str) -> Result<Option<Positi
     position_reader::last(config, source)
 }
 
+/// The first events that are parked of a key. Blocks.
+///
+/// # Errors
+/// If Kafka does not answer or the topic cannot be read.
+pub fn parked_events(
+    config: &KafkaConfig,
+    source: &str,
+    key: &ParkingKey,
+    bytes_max: usize,
+) -> Result<Vec<Waiting>, SinkError> {
+    parked_reader::piece(config, source, key, bytes_max)
+}
+
 fn serve(
     config: &KafkaConfig,
     source: &str,
     topics: &Topics,
-    opened: oneshot::Sender<Result<Option<PositionRecord>, SinkError>>,
+    opened: oneshot::Sender<Result<Found, SinkError>>,
     inbox: &mpsc::Receiver<Job>,
     outbox: &Outcomes,
 ) {
-    let (mut producers, position) = match take(config, source, topics, outbox) {
+    let (mut producers, found) = match take(config, source, topics, outbox) {
         Ok(taken) => taken,
         Err(error) => {
             let _ = opened.send(Err(error));
             return;
         }
     };
-    if opened.send(Ok(position)).is_err() {
+    if opened.send(Ok(found)).is_err() {
         return;
     }
     for job in inbox {
@@ -151,13 +176,16 @@ fn take(
     source: &str,
     topics: &Topics,
     outbox: &Outcomes,
-) -> Result<(Producers, Option<PositionRecord>), SinkError> {
+) -> Result<(Producers, Found), SinkError> {
     let was_any_ongoing = forgotten::end(config, source, topics, Stage::BeforeInit)?;
     let producers = Producers::open(config, source, outbox)?;
     if was_any_ongoing {
         // The broker may have died once more while it was aborting.
         forgotten::end(config, source, topics, Stage::AfterInit)?;
     }
-    let position = position_reader::last(config, source)?;
-    Ok((producers, position))
+    let found = Found {
+        position: position_reader::last(config, source)?,
+        parked: parked_reader::all(config, source)?,
+    };
+    Ok((producers, found))
 }

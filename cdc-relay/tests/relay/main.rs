@@ -5,5 +5,7 @@ mod dead_letters;
 mod exactly_once;
 mod first_contact;
 mod forgotten;
+mod operator;
+mod parking;
 mod process;
 mod support;

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::operator;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -48,8 +49,10 @@ impl Servers {
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
         let scratch = Scratch::new().expect("a folder");
-        let options =
-            PostgresOptions { without_fsync: true, settings: owned(postgres), ..PostgresOptions::default() };
+        // Each test has a slot of its own on the shared server.
+        let many = [("max_replication_slots", "64"), ("max_wal_senders", "64")];
+        let settings = owned(&[&many, postgres].concat());
+        let options = PostgresOptions { without_fsync: true, settings, ..PostgresOptions::default() };
         let postgres = Postgres::start(&scratch.path().join("postgres"), options).expect("Postgres starts");
         let options = KafkaOptions { settings: owned(kafka), ..KafkaOptions::default() };
         let kafka = Kafka::start(&scratch.path().join("kafka"), options).expect("Kafka starts");
@@ -285,6 +288,7 @@ fn published(message: &rdkafka::message::BorrowedMessage<'_>) -> Published {
 /// A running relay; killed when dropped.
 pub(crate) struct Relay {
     child: Child,
+    admin: SocketAddr,
     ops: SocketAddr,
     log: PathBuf,
 }
@@ -297,17 +301,22 @@ impl Relay {
         let child = relay_command(config)
             .env("TAILRACE_LISTEN", admin.to_string())
             .env("TAILRACE_OPS_LISTEN", ops.to_string())
-            .env("TAILRACE_LOG", "info")
+            .env("TAILRACE_LOG", "info,cdc_relay=debug")
             .stdout(out.try_clone().expect("the same file"))
             .stderr(out)
             .spawn()
             .expect("the relay's binary");
-        Self { child, ops, log }
+        Self { child, admin, ops, log }
     }
 
     /// Where it answers `/readyz`.
     pub(crate) fn ops(&self) -> SocketAddr {
         self.ops
+    }
+
+    /// Where it answers operators.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// `kill -9`.
@@ -387,6 +396,7 @@ impl Drop for Relay {
 pub(crate) fn relay_command(config: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cdc-relay"));
     command.arg("--config").arg(config).stdin(Stdio::null());
+    command.env("TAILRACE_AUTH_KEYS_URL", operator::keys_url());
     command
 }
 

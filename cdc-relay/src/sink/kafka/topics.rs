@@ -19,6 +19,11 @@ pub fn position_topic(source: &str) -> String {
     format!("tailrace.position.{source}")
 }
 
+/// The topic of a source's parked events.
+pub fn parked_topic(source: &str) -> String {
+    format!("tailrace.parked.{source}")
+}
+
 /// The topics that a source is published to.
 #[derive(Clone, Debug)]
 pub struct Topics {
@@ -83,13 +88,14 @@ impl Topics {
         let admin = AdminClient::from_config_and_context(&properties, QuietContext::default())
             .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))?;
         let replication = || TopicReplication::Fixed(config.replication_factor);
-        let position = position_topic(&self.source);
-        let mut topics = vec![
-            NewTopic::new(&position, 1, replication())
+        let own = [position_topic(&self.source), parked_topic(&self.source)];
+        let compacted = |name| {
+            NewTopic::new(name, 1, replication())
                 .set("cleanup.policy", "compact")
-                .set("segment.bytes", "1048576"),
-            NewTopic::new(&self.dead_letters, 1, replication()),
-        ];
+                .set("segment.bytes", "1048576")
+        };
+        let mut topics: Vec<_> = own.iter().map(|name| compacted(name)).collect();
+        topics.push(NewTopic::new(&self.dead_letters, 1, replication()));
         let events = self.fixed();
         topics.extend(events.iter().map(|name| NewTopic::new(name, config.topic_partitions, replication())));
         let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
@@ -112,9 +118,9 @@ impl Topics {
     /// Asks where the partitions are that the source may have written to. Blocks.
     pub(super) fn cluster(&self, config: &KafkaConfig) -> Result<Cluster, SinkError> {
         let metadata = self.metadata(config)?;
-        let position = position_topic(&self.source);
+        let own = [position_topic(&self.source), parked_topic(&self.source)];
         let is_ours = |name: &str| {
-            name == position
+            own.iter().any(|own| own == name)
                 || name == self.dead_letters
                 || self.routes.iter().any(|route| route.may_write_to(name))
         };
@@ -146,7 +152,8 @@ impl Topics {
     }
 
     fn names(&self) -> impl Iterator<Item = String> {
-        [position_topic(&self.source), self.dead_letters.clone()].into_iter().chain(self.fixed())
+        let own = [position_topic(&self.source), parked_topic(&self.source), self.dead_letters.clone()];
+        own.into_iter().chain(self.fixed())
     }
 
     /// The topics that routes name outright.

@@ -4,6 +4,8 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { DeadLetter } from "./dead_letter_pb.js";
+import { file_tailrace_relay_v1_dead_letter } from "./dead_letter_pb.js";
 import type { Source, SourceSchema } from "./source_pb.js";
 import { file_tailrace_relay_v1_source } from "./source_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -12,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tailrace/relay/v1/relay_service.proto.
  */
 export const file_tailrace_relay_v1_relay_service: GenFile = /*@__PURE__*/
-  fileDesc("CiV0YWlscmFjZS9yZWxheS92MS9yZWxheV9zZXJ2aWNlLnByb3RvEhF0YWlscmFjZS5yZWxheS52MSI7ChJMaXN0U291cmNlc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiWgoTTGlzdFNvdXJjZXNSZXNwb25zZRIqCgdzb3VyY2VzGAEgAygLMhkudGFpbHJhY2UucmVsYXkudjEuU291cmNlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIgChBHZXRTb3VyY2VSZXF1ZXN0EgwKBG5hbWUYASABKAkyuQEKDFJlbGF5U2VydmljZRJcCgtMaXN0U291cmNlcxIlLnRhaWxyYWNlLnJlbGF5LnYxLkxpc3RTb3VyY2VzUmVxdWVzdBomLnRhaWxyYWNlLnJlbGF5LnYxLkxpc3RTb3VyY2VzUmVzcG9uc2USSwoJR2V0U291cmNlEiMudGFpbHJhY2UucmVsYXkudjEuR2V0U291cmNlUmVxdWVzdBoZLnRhaWxyYWNlLnJlbGF5LnYxLlNvdXJjZWIGcHJvdG8z", [file_tailrace_relay_v1_source]);
+  fileDesc("CiV0YWlscmFjZS9yZWxheS92MS9yZWxheV9zZXJ2aWNlLnByb3RvEhF0YWlscmFjZS5yZWxheS52MSI7ChJMaXN0U291cmNlc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiWgoTTGlzdFNvdXJjZXNSZXNwb25zZRIqCgdzb3VyY2VzGAEgAygLMhkudGFpbHJhY2UucmVsYXkudjEuU291cmNlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIgChBHZXRTb3VyY2VSZXF1ZXN0EgwKBG5hbWUYASABKAkiTwoWTGlzdERlYWRMZXR0ZXJzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiZwoXTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2USMwoMZGVhZF9sZXR0ZXJzGAEgAygLMh0udGFpbHJhY2UucmVsYXkudjEuRGVhZExldHRlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiKAoYUmVkcml2ZURlYWRMZXR0ZXJSZXF1ZXN0EgwKBG5hbWUYASABKAkiYgoZUmVkcml2ZURlYWRMZXR0ZXJSZXNwb25zZRIYChBwdWJsaXNoZWRfZXZlbnRzGAEgASgDEisKBG5leHQYAiABKAsyHS50YWlscmFjZS5yZWxheS52MS5EZWFkTGV0dGVyIigKGERpc2NhcmREZWFkTGV0dGVyUmVxdWVzdBIMCgRuYW1lGAEgASgJImIKGURpc2NhcmREZWFkTGV0dGVyUmVzcG9uc2USGAoQcHVibGlzaGVkX2V2ZW50cxgBIAEoAxIrCgRuZXh0GAIgASgLMh0udGFpbHJhY2UucmVsYXkudjEuRGVhZExldHRlcjKDBAoMUmVsYXlTZXJ2aWNlElwKC0xpc3RTb3VyY2VzEiUudGFpbHJhY2UucmVsYXkudjEuTGlzdFNvdXJjZXNSZXF1ZXN0GiYudGFpbHJhY2UucmVsYXkudjEuTGlzdFNvdXJjZXNSZXNwb25zZRJLCglHZXRTb3VyY2USIy50YWlscmFjZS5yZWxheS52MS5HZXRTb3VyY2VSZXF1ZXN0GhkudGFpbHJhY2UucmVsYXkudjEuU291cmNlEmgKD0xpc3REZWFkTGV0dGVycxIpLnRhaWxyYWNlLnJlbGF5LnYxLkxpc3REZWFkTGV0dGVyc1JlcXVlc3QaKi50YWlscmFjZS5yZWxheS52MS5MaXN0RGVhZExldHRlcnNSZXNwb25zZRJuChFSZWRyaXZlRGVhZExldHRlchIrLnRhaWxyYWNlLnJlbGF5LnYxLlJlZHJpdmVEZWFkTGV0dGVyUmVxdWVzdBosLnRhaWxyYWNlLnJlbGF5LnYxLlJlZHJpdmVEZWFkTGV0dGVyUmVzcG9uc2USbgoRRGlzY2FyZERlYWRMZXR0ZXISKy50YWlscmFjZS5yZWxheS52MS5EaXNjYXJkRGVhZExldHRlclJlcXVlc3QaLC50YWlscmFjZS5yZWxheS52MS5EaXNjYXJkRGVhZExldHRlclJlc3BvbnNlYgZwcm90bzM", [file_tailrace_relay_v1_dead_letter, file_tailrace_relay_v1_source]);
 
 /**
  * Request of RelayService.ListSources.
@@ -92,7 +94,168 @@ export const GetSourceRequestSchema: GenMessage<GetSourceRequest> = /*@__PURE__*
   messageDesc(file_tailrace_relay_v1_relay_service, 2);
 
 /**
- * Shows what the relay does. Operators only.
+ * Request of RelayService.ListDeadLetters.
+ *
+ * @generated from message tailrace.relay.v1.ListDeadLettersRequest
+ */
+export type ListDeadLettersRequest = Message<"tailrace.relay.v1.ListDeadLettersRequest"> & {
+  /**
+   * The source, `sources/{source}`.
+   *
+   * @generated from field: string parent = 1;
+   */
+  parent: string;
+
+  /**
+   * How many dead letters to return at most. 0 means 50; more than 1000 counts as 1000.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * The `next_page_token` of the page before, or empty for the first page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message tailrace.relay.v1.ListDeadLettersRequest.
+ * Use `create(ListDeadLettersRequestSchema)` to create a new message.
+ */
+export const ListDeadLettersRequestSchema: GenMessage<ListDeadLettersRequest> = /*@__PURE__*/
+  messageDesc(file_tailrace_relay_v1_relay_service, 3);
+
+/**
+ * Response of RelayService.ListDeadLetters.
+ *
+ * @generated from message tailrace.relay.v1.ListDeadLettersResponse
+ */
+export type ListDeadLettersResponse = Message<"tailrace.relay.v1.ListDeadLettersResponse"> & {
+  /**
+   * The dead letters of this page.
+   *
+   * @generated from field: repeated tailrace.relay.v1.DeadLetter dead_letters = 1;
+   */
+  deadLetters: DeadLetter[];
+
+  /**
+   * The token of the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message tailrace.relay.v1.ListDeadLettersResponse.
+ * Use `create(ListDeadLettersResponseSchema)` to create a new message.
+ */
+export const ListDeadLettersResponseSchema: GenMessage<ListDeadLettersResponse> = /*@__PURE__*/
+  messageDesc(file_tailrace_relay_v1_relay_service, 4);
+
+/**
+ * Request of RelayService.RedriveDeadLetter.
+ *
+ * @generated from message tailrace.relay.v1.RedriveDeadLetterRequest
+ */
+export type RedriveDeadLetterRequest = Message<"tailrace.relay.v1.RedriveDeadLetterRequest"> & {
+  /**
+   * The dead letter's resource name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message tailrace.relay.v1.RedriveDeadLetterRequest.
+ * Use `create(RedriveDeadLetterRequestSchema)` to create a new message.
+ */
+export const RedriveDeadLetterRequestSchema: GenMessage<RedriveDeadLetterRequest> = /*@__PURE__*/
+  messageDesc(file_tailrace_relay_v1_relay_service, 5);
+
+/**
+ * Response of RelayService.RedriveDeadLetter.
+ *
+ * @generated from message tailrace.relay.v1.RedriveDeadLetterResponse
+ */
+export type RedriveDeadLetterResponse = Message<"tailrace.relay.v1.RedriveDeadLetterResponse"> & {
+  /**
+   * How many events were published.
+   *
+   * @generated from field: int64 published_events = 1;
+   */
+  publishedEvents: bigint;
+
+  /**
+   * The event that stopped the release and holds the key now; absent when the key is free.
+   *
+   * @generated from field: tailrace.relay.v1.DeadLetter next = 2;
+   */
+  next?: DeadLetter | undefined;
+};
+
+/**
+ * Describes the message tailrace.relay.v1.RedriveDeadLetterResponse.
+ * Use `create(RedriveDeadLetterResponseSchema)` to create a new message.
+ */
+export const RedriveDeadLetterResponseSchema: GenMessage<RedriveDeadLetterResponse> = /*@__PURE__*/
+  messageDesc(file_tailrace_relay_v1_relay_service, 6);
+
+/**
+ * Request of RelayService.DiscardDeadLetter.
+ *
+ * @generated from message tailrace.relay.v1.DiscardDeadLetterRequest
+ */
+export type DiscardDeadLetterRequest = Message<"tailrace.relay.v1.DiscardDeadLetterRequest"> & {
+  /**
+   * The dead letter's resource name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message tailrace.relay.v1.DiscardDeadLetterRequest.
+ * Use `create(DiscardDeadLetterRequestSchema)` to create a new message.
+ */
+export const DiscardDeadLetterRequestSchema: GenMessage<DiscardDeadLetterRequest> = /*@__PURE__*/
+  messageDesc(file_tailrace_relay_v1_relay_service, 7);
+
+/**
+ * Response of RelayService.DiscardDeadLetter.
+ *
+ * @generated from message tailrace.relay.v1.DiscardDeadLetterResponse
+ */
+export type DiscardDeadLetterResponse = Message<"tailrace.relay.v1.DiscardDeadLetterResponse"> & {
+  /**
+   * How many events that waited behind it were published.
+   *
+   * @generated from field: int64 published_events = 1;
+   */
+  publishedEvents: bigint;
+
+  /**
+   * The event that stopped the release and holds the key now; absent when the key is free.
+   *
+   * @generated from field: tailrace.relay.v1.DeadLetter next = 2;
+   */
+  next?: DeadLetter | undefined;
+};
+
+/**
+ * Describes the message tailrace.relay.v1.DiscardDeadLetterResponse.
+ * Use `create(DiscardDeadLetterResponseSchema)` to create a new message.
+ */
+export const DiscardDeadLetterResponseSchema: GenMessage<DiscardDeadLetterResponse> = /*@__PURE__*/
+  messageDesc(file_tailrace_relay_v1_relay_service, 8);
+
+/**
+ * Shows what the relay does, and releases what it had to set aside. Operators only.
  *
  * @generated from service tailrace.relay.v1.RelayService
  */
@@ -116,6 +279,40 @@ export const RelayService: GenService<{
     methodKind: "unary";
     input: typeof GetSourceRequestSchema;
     output: typeof SourceSchema;
+  },
+  /**
+   * Lists the dead letters that hold their keys, oldest first. `UNAVAILABLE` unless this relay streams the source.
+   *
+   * @generated from rpc tailrace.relay.v1.RelayService.ListDeadLetters
+   */
+  listDeadLetters: {
+    methodKind: "unary";
+    input: typeof ListDeadLettersRequestSchema;
+    output: typeof ListDeadLettersResponseSchema;
+  },
+  /**
+   * Tries to publish a dead letter again, under the rules of now, and then the events that wait behind it, in order and
+   * exactly once. Stops at the next event that cannot be published, which then is the dead letter of the key.
+   * `FAILED_PRECONDITION` when the dead letter itself still cannot be published; nothing changes then. When the call ends
+   * early, the release may go on: list again.
+   *
+   * @generated from rpc tailrace.relay.v1.RelayService.RedriveDeadLetter
+   */
+  redriveDeadLetter: {
+    methodKind: "unary";
+    input: typeof RedriveDeadLetterRequestSchema;
+    output: typeof RedriveDeadLetterResponseSchema;
+  },
+  /**
+   * Gives a dead letter up, and publishes the events that wait behind it as RedriveDeadLetter does. The record in the
+   * topic of dead letters stays.
+   *
+   * @generated from rpc tailrace.relay.v1.RelayService.DiscardDeadLetter
+   */
+  discardDeadLetter: {
+    methodKind: "unary";
+    input: typeof DiscardDeadLetterRequestSchema;
+    output: typeof DiscardDeadLetterResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tailrace_relay_v1_relay_service, 0);
