@@ -40,14 +40,14 @@ impl Building {
         let records = std::mem::replace(&mut self.records, tail);
         self.committed_len = 0;
         self.recount();
-        Some(Batch { records, position, one_by_one: false })
+        Some(Batch { records, position, one_by_one: false, is_atomic: false })
     }
 
     /// Takes everything, the open transaction's part included.
     pub(crate) fn take_all(&mut self, position: Position) -> Batch {
         self.bytes = 0;
         self.committed_len = 0;
-        Batch { records: std::mem::take(&mut self.records), position, one_by_one: false }
+        Batch { records: std::mem::take(&mut self.records), position, one_by_one: false, is_atomic: false }
     }
 
     /// Puts other records in the place of each, as when its key is parked or free again.

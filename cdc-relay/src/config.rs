@@ -87,6 +87,19 @@ pub struct SourceConfig {
     pub idle_position_interval: Duration,
     /// How many keys may be parked before the source halts.
     pub parked_keys_max: usize,
+    /// What is promised of each event.
+    pub delivery: Delivery,
+}
+
+/// What is promised of each event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// Events and position in one Kafka transaction: a `read_committed` reader sees each event once.
+    #[default]
+    ExactlyOnce,
+    /// Events by an idempotent producer, seen at once by every reader; again after a crash.
+    AtLeastOnce,
 }
 
 impl Config {
@@ -161,6 +174,8 @@ struct SourceSection {
     idle_position_interval: Duration,
     #[serde(default = "default_parked_keys_max")]
     parked_keys_max: usize,
+    #[serde(default)]
+    delivery: Delivery,
 }
 
 #[derive(Deserialize)]
@@ -200,6 +215,7 @@ impl SourceSection {
             buffer_bytes_max: self.buffer_bytes_max,
             idle_position_interval: self.idle_position_interval,
             parked_keys_max: self.parked_keys_max,
+            delivery: self.delivery,
         })
     }
 

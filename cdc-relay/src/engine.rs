@@ -12,6 +12,7 @@
 //! - The acknowledged LSN is the durable position, never more: it moves only when a batch is committed.
 //! - A position is the `end_lsn` of a commit, or a keepalive's `wal_end` heard while nothing was pending.
 //! - One batch is in flight. The next one begins after its outcome, so Kafka's order is the order of commits.
+//! - Where events are delivered at least once, a batch is *delivered* before its position is *recorded*; only then is it durable.
 //! - Memory is bounded in bytes: [`Engine::wants_data`] says when to stop reading the socket.
 //!
 //! There is no clock here: time is an argument. Not here either: sockets, producers, tasks, and what to do when an
@@ -65,6 +66,8 @@ pub struct EngineSettings {
 pub enum Command {
     /// Send records and position in one Kafka transaction, and report its [`Outcome`].
     Publish(Arc<Batch>),
+    /// Record a position whose events are delivered, and report [`Outcome::Recorded`].
+    Record(Position),
     /// Tell the server.
     SendStatus(StandbyStatusUpdate),
     /// Read the first events that are parked of a key, and bring them by [`Engine::handle_parked`].
@@ -115,6 +118,9 @@ pub struct Engine {
     /// The position when the stream began: what it covers was published by an earlier run.
     start: Position,
     durable: Position,
+    /// Up to here everything is in Kafka; the position of it may not be, if events are delivered at least once.
+    delivered: Position,
+    recording: Option<Position>,
     transaction: Option<Transaction>,
     building: Building,
     arena: Arena,
@@ -155,6 +161,8 @@ impl Engine {
             relations: HashMap::new(),
             start,
             durable: start,
+            delivered: start,
+            recording: None,
             transaction: None,
             building: Building::default(),
             arena: Arena::default(),
@@ -195,22 +203,30 @@ impl Engine {
         }
     }
 
-    /// Takes the end of the batch in flight.
+    /// Takes the end of the batch in flight, or of the recording of a position.
     ///
     /// # Errors
     /// If the broker refuses even a dead letter.
     pub fn handle_outcome(&mut self, now: Now, outcome: Outcome) -> Result<(), EngineError> {
+        if outcome == Outcome::Recorded {
+            self.durable = self.recording.take().expect("a position was to be recorded");
+            self.position_written_at = now.monotonic;
+            return Ok(());
+        }
         let InFlight { batch, purpose, .. } =
             self.in_flight.take().expect("an outcome belongs to the batch in flight");
         match outcome {
-            Outcome::Committed => {
+            Outcome::Committed | Outcome::Delivered | Outcome::Recorded => {
                 self.count(&batch);
-                self.durable = batch.position;
-                self.position_written_at = now.monotonic;
-                if purpose == Purpose::Release {
-                    self.release_committed()?;
+                self.delivered = batch.position;
+                if outcome == Outcome::Committed {
+                    self.durable = batch.position;
+                    self.position_written_at = now.monotonic;
                 }
-                Ok(())
+                match purpose {
+                    Purpose::Stream => Ok(()),
+                    Purpose::Release => self.release_committed(),
+                }
             }
             // Sent together, one record's size is blamed on its neighbours: only a record sent alone is convicted.
             Outcome::Refused { .. } if !batch.one_by_one => {
@@ -254,6 +270,9 @@ impl Engine {
         if let Some(answer) = self.answer.take() {
             return Some(Command::AnswerRelease(answer));
         }
+        if let Some(position) = self.position_to_record() {
+            return Some(Command::Record(position));
+        }
         if self.in_flight.is_none() && !self.draining {
             if let Some(key) = self.piece_to_read() {
                 return Some(Command::ReadParked(key));
@@ -263,7 +282,8 @@ impl Engine {
                 return Some(Command::AnswerRelease(answer));
             }
         }
-        if self.in_flight.is_none() {
+        let is_release_next = !self.draining && self.release.as_ref().is_some_and(Release::is_loaded);
+        if self.in_flight.is_none() && !is_release_next {
             let was_full = !self.wants_data();
             self.in_flight = self.next_batch(now).map(|batch| InFlight::new(batch, Purpose::Stream));
             if was_full {
@@ -299,7 +319,7 @@ impl Engine {
 
     /// Whether everything complete is in Kafka.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.in_flight.is_none() && self.building.committed_len() == 0
+        self.draining && self.in_flight.is_none() && self.is_recorded() && self.building.committed_len() == 0
     }
 
     /// The status to take leave with.
@@ -417,8 +437,8 @@ impl Engine {
         if let Some(transaction) = &self.transaction
             && self.building.bytes() >= self.settings.buffer_bytes_max
         {
-            let complete = self.building.position().unwrap_or(self.durable).resume_lsn;
-            let resume_lsn = complete.max(self.durable.resume_lsn);
+            let complete = self.building.position().unwrap_or(self.delivered).resume_lsn;
+            let resume_lsn = complete.max(self.delivered.resume_lsn);
             let position = Position { resume_lsn, partial: Some(transaction.partial()) };
             return Some(self.building.take_all(position));
         }
@@ -426,16 +446,16 @@ impl Engine {
         let position = self.idle_position()?;
         let since = now.monotonic.saturating_duration_since(self.position_written_at);
         let is_due = wanted || since >= self.settings.idle_position_interval;
-        is_due.then(|| Batch { records: Vec::new(), position, one_by_one: false })
+        is_due.then(|| Batch { records: Vec::new(), position, one_by_one: false, is_atomic: false })
     }
 
     /// A position that no event would carry to Kafka. Before the end of a half-published transaction there is none: the
     /// record would forget how far that has come.
     fn idle_position(&self) -> Option<Position> {
         let position = self.building.position().filter(|_| self.building.len() == 0)?;
-        let is_news = position.resume_lsn > self.durable.resume_lsn;
+        let is_news = position.resume_lsn > self.delivered.resume_lsn;
         let is_past_partial =
-            self.durable.partial.is_none_or(|partial| position.resume_lsn > partial.final_lsn);
+            self.delivered.partial.is_none_or(|partial| position.resume_lsn > partial.final_lsn);
         (is_news && is_past_partial && self.transaction.is_none()).then_some(position)
     }
 
@@ -457,6 +477,23 @@ impl Engine {
         let Some(sent_at) = self.status_sent_at else { return self.heard_at };
         let moved = self.durable.resume_lsn > self.status_flush;
         sent_at + if moved { self.settings.status_interval_min } else { self.settings.status_interval }
+    }
+
+    /// The position that is to be recorded now, if events are delivered whose position is not. Not beside a release: that
+    /// carries the position as it was when it began.
+    fn position_to_record(&mut self) -> Option<Position> {
+        let is_releasing =
+            self.in_flight.as_ref().is_some_and(|in_flight| in_flight.purpose == Purpose::Release);
+        if self.recording.is_some() || self.is_recorded() || is_releasing {
+            return None;
+        }
+        self.recording = Some(self.delivered);
+        self.recording
+    }
+
+    /// Whether the position of all that is delivered is recorded.
+    fn is_recorded(&self) -> bool {
+        self.durable == self.delivered
     }
 
     fn count(&mut self, batch: &Batch) {

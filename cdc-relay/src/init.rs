@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use replication_protocol::Lsn;
 
-use crate::config::{Config, SourceConfig};
+use crate::config::{Config, Delivery, SourceConfig};
 use crate::position::{self, Identity, Position, PositionRecord, StreamOptions};
 use crate::record::Outcome;
 use crate::sink::kafka::{KafkaSink, SinkError};
@@ -91,7 +91,8 @@ async fn make_ready(config: &Config, source: &SourceConfig, lease: &Lease) -> Re
     let slot = lease.catalog().slot(&source.slot).await?;
     let confirmed = slot.as_ref().map(|slot| slot.confirmed_flush_lsn.unwrap_or(Lsn::ZERO));
     let topics = takeover::topics(config, source);
-    let (mut sink, found) = KafkaSink::open(&config.kafka, &source.name, topics).await?;
+    let (mut sink, found) =
+        KafkaSink::open(&config.kafka, &source.name, topics, Delivery::ExactlyOnce).await?;
     let birth = takeover::ledger(source, identity.clone(), 0);
     let resume_lsn = match (found.position, confirmed) {
         (Some(record), Some(confirmed)) if record.position.is_some() => {
@@ -133,8 +134,8 @@ async fn make_ready(config: &Config, source: &SourceConfig, lease: &Lease) -> Re
 async fn write(sink: &mut KafkaSink, record: PositionRecord) -> Result<(), InitError> {
     sink.record(record);
     match sink.outcome().await? {
-        Outcome::Committed => Ok(()),
         Outcome::Refused { message, .. } => Err(InitError::Facts(message)),
+        Outcome::Committed | Outcome::Delivered | Outcome::Recorded => Ok(()),
     }
 }
 

@@ -67,7 +67,8 @@ pub mod header {
     pub const AGGREGATE_VERSION: &str = "tailrace_aggregate_version";
 }
 
-/// One Kafka transaction: records in commit order, and the position that is true once they are in Kafka.
+/// Records in commit order, and the position that is true once they are in Kafka: one Kafka transaction, if events are
+/// delivered exactly once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The records; empty when only the position moves.
@@ -76,14 +77,20 @@ pub struct Batch {
     pub position: Position,
     /// Send every record in a request of its own, so that a refusal names the one it means.
     pub one_by_one: bool,
+    /// Nothing of it may be there without the rest, even where events are delivered at least once.
+    pub is_atomic: bool,
 }
 
-/// How the transaction of a batch ended. Anything else is unknown, and the source starts again from its position.
+/// How a batch, or the recording of a position, ended. Anything else is unknown, and the source starts again from its position.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Records and position are in Kafka.
     Committed,
-    /// The transaction was aborted because the broker refuses these records for what they are (too large).
+    /// The records are in Kafka, their position is not yet.
+    Delivered,
+    /// The position that was to be recorded is in Kafka.
+    Recorded,
+    /// The broker refuses these records for what they are (too large); a transaction was aborted for it.
     Refused {
         /// Indexes into the batch's records.
         indexes: Vec<usize>,

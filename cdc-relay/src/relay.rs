@@ -150,6 +150,7 @@ async fn stream(
                     let record = holding.record(batch.position);
                     holding.sink.publish(batch, record);
                 }
+                Command::Record(position) => holding.sink.record(holding.record(position)),
                 Command::SendStatus(status) => holding.stream.writer.queue(status),
                 Command::ReadParked(key) => desk.read(key),
                 Command::AnswerRelease(released) => desk.answer(released),

@@ -81,6 +81,11 @@ impl Release {
         matches!(self.stage, Stage::Wanted)
     }
 
+    /// Whether a piece is there to be published.
+    pub(crate) fn is_loaded(&self) -> bool {
+        matches!(self.stage, Stage::Loaded(..))
+    }
+
     /// Notes that it is being read, and tells of which key.
     pub(crate) fn read(&mut self) -> ParkingKey {
         self.stage = Stage::Loading;

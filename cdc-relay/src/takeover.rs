@@ -150,7 +150,7 @@ async fn open_sink(
 ) -> Result<(KafkaSink, Found), Trouble> {
     let mut ticks = interval(STATUS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let opening = KafkaSink::open(&config.kafka, &source.name, topics(config, source));
+    let opening = KafkaSink::open(&config.kafka, &source.name, topics(config, source), source.delivery);
     tokio::pin!(opening);
     let lost = loop {
         tokio::select! {

@@ -74,11 +74,14 @@ impl Engine {
         (parked > here as u64).then(|| release.read())
     }
 
-    /// The next piece of the release under way, if it is there.
+    /// The next piece of the release under way, if it is there. It carries the position, so that must be recorded first.
     pub(super) fn release_batch(&mut self) -> Option<InFlight> {
+        if !self.is_recorded() {
+            return None;
+        }
         match self.release.as_mut()?.publish(&self.parking, &self.router)? {
             Ok(records) => {
-                let batch = Batch { records, position: self.durable, one_by_one: false };
+                let batch = Batch { records, position: self.durable, one_by_one: false, is_atomic: true };
                 Some(InFlight::new(batch, Purpose::Release))
             }
             Err(end) => {

@@ -15,6 +15,7 @@ use crate::release::Action;
 use crate::router::Route;
 use crate::transaction::EventPosition;
 
+mod delivery;
 mod parking;
 
 const RELATION_OID: u32 = 77;

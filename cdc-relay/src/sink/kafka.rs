@@ -7,6 +7,9 @@
 //!     outcome() ◀───────────────────── Committed | Refused | SinkError
 //! ```
 //!
+//! At least once, a second thread sends the records without a transaction (`Delivered`), and this one only records positions
+//! (`Recorded`): they stay in transactions, so that a relay which wakes up after another took over cannot put one back.
+//!
 //! librdkafka's calls block, and `commit_transaction` can for seconds: a source's calls run on one thread of its own, so
 //! the loop that answers Postgres never waits. Two transactional ids take turns, because a coordinator that is still
 //! writing the markers of one refuses its next transaction for 20 ms; the second begins only after the first's commit
@@ -19,7 +22,7 @@ use std::thread;
 
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
-use crate::config::KafkaConfig;
+use crate::config::{Delivery, KafkaConfig};
 use crate::parking::{ParkingKey, Scan, Waiting};
 use crate::position::PositionRecord;
 use crate::record::{Batch, Outcome};
@@ -38,7 +41,7 @@ pub use error::SinkError;
 pub use topics::{Topics, parked_topic, position_topic};
 
 use forgotten::Stage;
-use producer::Producers;
+use producer::{IdempotentProducer, Producers};
 
 /// Outcomes in the order of the batches, and losses of a connection.
 type Outcomes = async_mpsc::UnboundedSender<Result<Outcome, SinkError>>;
@@ -47,8 +50,10 @@ type Outcomes = async_mpsc::UnboundedSender<Result<Outcome, SinkError>>;
 #[derive(Debug)]
 pub struct KafkaSink {
     jobs: mpsc::Sender<Job>,
+    /// Where batches go that need no transaction.
+    deliveries: Option<mpsc::Sender<Arc<Batch>>>,
     outcomes: async_mpsc::UnboundedReceiver<Result<Outcome, SinkError>>,
-    ended: oneshot::Receiver<()>,
+    ended: Vec<oneshot::Receiver<()>>,
 }
 
 /// What Kafka holds of a source.
@@ -76,27 +81,45 @@ impl KafkaSink {
         config: &KafkaConfig,
         source: &str,
         topics: Topics,
+        delivery: Delivery,
     ) -> Result<(Self, Found), SinkError> {
         let (jobs, inbox) = mpsc::channel();
         let (outbox, outcomes) = async_mpsc::unbounded_channel();
         let (opened, is_open) = oneshot::channel();
-        let (on_end, ended) = oneshot::channel();
-        let (config, name) = (config.clone(), source.to_owned());
-        thread::Builder::new()
-            .name(format!("kafka-{source}"))
-            .spawn(move || {
-                serve(&config, &name, &topics, opened, &inbox, &outbox);
-                let _ = on_end.send(());
-            })
-            .map_err(SinkError::thread)?;
+        let (kafka, name, outbox_of_jobs) = (config.clone(), source.to_owned(), outbox.clone());
+        let serving = on_thread(format!("kafka-{source}"), move || {
+            serve(&kafka, &name, &topics, opened, &inbox, &outbox_of_jobs);
+        })?;
         let found = is_open.await.map_err(|_| SinkError::ended())??;
-        Ok((Self { jobs, outcomes, ended }, found))
+        let mut sink = Self { jobs, deliveries: None, outcomes, ended: vec![serving] };
+        if delivery == Delivery::AtLeastOnce {
+            sink.deliver_at_least_once(config, source, outbox)?;
+        }
+        Ok((sink, found))
+    }
+
+    fn deliver_at_least_once(
+        &mut self,
+        config: &KafkaConfig,
+        source: &str,
+        outbox: Outcomes,
+    ) -> Result<(), SinkError> {
+        let (deliveries, inbox) = mpsc::channel();
+        let (config, name) = (config.clone(), source.to_owned());
+        let delivering =
+            on_thread(format!("events-{source}"), move || deliver(&config, &name, &inbox, &outbox))?;
+        self.deliveries = Some(deliveries);
+        self.ended.push(delivering);
+        Ok(())
     }
 
     /// Hands over a batch; its outcome follows.
     pub fn publish(&self, batch: Arc<Batch>, position: PositionRecord) {
         // A thread that has ended says so in `outcome`.
-        let _ = self.jobs.send(Job { batch: Some(batch), position });
+        match &self.deliveries {
+            Some(deliveries) if !batch.is_atomic => drop(deliveries.send(batch)),
+            Some(_) | None => drop(self.jobs.send(Job { batch: Some(batch), position })),
+        }
     }
 
     /// Writes a position alone; its outcome follows.
@@ -113,10 +136,12 @@ impl KafkaSink {
         self.outcomes.recv().await.unwrap_or_else(|| Err(SinkError::ended()))
     }
 
-    /// Waits until the thread's last call has returned: after that, nothing of this sink reaches Kafka.
+    /// Waits until the threads' last calls have returned: after that, nothing of this sink reaches Kafka.
     pub async fn close(self) {
-        drop(self.jobs);
-        let _ = self.ended.await;
+        drop((self.jobs, self.deliveries));
+        for ended in self.ended {
+            let _ = ended.await;
+        }
     }
 }
 
@@ -141,6 +166,35 @@ pub fn parked_events(
     parked_reader::piece(config, source, key, bytes_max)
 }
 
+/// Runs it on a thread of its own; the receiver hears of its end.
+fn on_thread(name: String, run: impl FnOnce() + Send + 'static) -> Result<oneshot::Receiver<()>, SinkError> {
+    let (on_end, ended) = oneshot::channel();
+    let thread = thread::Builder::new().name(name).spawn(move || {
+        run();
+        let _ = on_end.send(());
+    });
+    thread.map_err(SinkError::thread)?;
+    Ok(ended)
+}
+
+/// Sends batches without transactions, until one fails.
+fn deliver(config: &KafkaConfig, source: &str, inbox: &mpsc::Receiver<Arc<Batch>>, outbox: &Outcomes) {
+    let mut producer = match IdempotentProducer::open(config, source, outbox) {
+        Ok(producer) => producer,
+        Err(error) => {
+            let _ = outbox.send(Err(error));
+            return;
+        }
+    };
+    for batch in inbox {
+        let outcome = producer.deliver(&batch.records, batch.one_by_one);
+        let is_over = outcome.is_err();
+        if outbox.send(outcome).is_err() || is_over {
+            return;
+        }
+    }
+}
+
 fn serve(
     config: &KafkaConfig,
     source: &str,
@@ -160,9 +214,10 @@ fn serve(
         return;
     }
     for job in inbox {
-        let records = job.batch.as_deref().map_or(&[][..], |batch| &batch.records);
-        let one_by_one = job.batch.as_deref().is_some_and(|batch| batch.one_by_one);
-        let outcome = producers.publish(records, one_by_one, &job.position);
+        let outcome = match job.batch.as_deref() {
+            Some(batch) => producers.publish(&batch.records, batch.one_by_one, &job.position),
+            None => producers.publish(&[], false, &job.position).map(|_| Outcome::Recorded),
+        };
         let is_over = outcome.is_err();
         if outbox.send(outcome).is_err() || is_over {
             return;

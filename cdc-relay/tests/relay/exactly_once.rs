@@ -1,37 +1,7 @@
 //! Nothing lost, repeated or reordered: in quiet, and through crashes of the relay, Postgres and Kafka.
 
-use std::collections::BTreeMap;
-
-use crate::support::{Servers, Source, check_exactly_once};
-
-/// A writer's memory: the last version of each key.
-#[derive(Default)]
-struct Writer {
-    versions: BTreeMap<String, i64>,
-    count: usize,
-}
-
-impl Writer {
-    /// Commits transactions of `rows` events over seven keys.
-    async fn write(&mut self, source: &Source<'_>, transactions: usize, rows: usize) {
-        for _ in 0..transactions {
-            let events: Vec<(String, i64)> = (0..rows).map(|_| self.next()).collect();
-            source.write(events.iter().map(|(key, version)| (key.as_str(), *version))).await;
-        }
-    }
-
-    fn next(&mut self) -> (String, i64) {
-        let key = format!("k{}", self.count % 7);
-        self.count += 1;
-        let version = self.versions.entry(key.clone()).or_default();
-        *version += 1;
-        (key, *version)
-    }
-
-    async fn check(&self, source: &Source<'_>) {
-        check_exactly_once(&source.published(&source.topic(), self.count).await, &self.versions);
-    }
-}
+use crate::support::Servers;
+use crate::writer::Writer;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_arrive_with_key_payload_headers_and_position() {

@@ -1,5 +1,6 @@
 //! The relay on real Postgres and real Kafka, as a process of its own.
 
+mod at_least_once;
 mod bad_starts;
 mod dead_letters;
 mod exactly_once;
@@ -9,3 +10,4 @@ mod operator;
 mod parking;
 mod process;
 mod support;
+mod writer;

@@ -6,7 +6,7 @@ use crate::operator::{Said, dead_letters, dead_letters_as_plain_user, dead_lette
 use crate::support::{DEADLINE, Published, Relay, Servers, Source};
 
 impl Source<'_> {
-    async fn write_typed(&self, event_type: &str, key: &str, version: i64, payload: &str) {
+    pub(crate) async fn write_typed(&self, event_type: &str, key: &str, version: i64, payload: &str) {
         let sql = "insert into outbox (aggregate_type, aggregate_id, aggregate_version, event_type, payload) \
                    values ('things', $1, $2, $3, $4::text::json)";
         self.client.execute(sql, &[&key, &version, &event_type, &payload]).await.expect("a row");
@@ -19,12 +19,12 @@ impl Source<'_> {
     }
 }
 
-fn versions(events: &[Published], key: &str) -> Vec<i64> {
+pub(crate) fn versions(events: &[Published], key: &str) -> Vec<i64> {
     events.iter().filter(|event| event.key == key).map(Published::version).collect()
 }
 
 /// Asks until the list says these words.
-async fn listed(relay: &Relay, words: &str) -> Said {
+pub(crate) async fn listed(relay: &Relay, words: &str) -> Said {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let said = dead_letters(relay, &["list"]).await;

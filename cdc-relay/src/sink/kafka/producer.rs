@@ -1,4 +1,4 @@
-//! The two transactional producers of a source, and one transaction through them.
+//! The two transactional producers of a source, and one transaction through them; the idempotent one for at least once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
@@ -100,12 +100,7 @@ impl Producers {
         one_by_one: bool,
         position: &PositionRecord,
     ) -> Result<(), SinkError> {
-        for (index, record) in records.iter().enumerate() {
-            send(producer, index, record)?;
-            if one_by_one {
-                flush(producer)?;
-            }
-        }
+        send_records(producer, records, one_by_one)?;
         self.send_position(producer, position)
     }
 
@@ -127,17 +122,46 @@ impl Producers {
     }
 }
 
-/// An initialised producer.
-fn producer(
-    kafka: &KafkaConfig,
-    source: &str,
-    turn: usize,
-    losses: &Outcomes,
-) -> Result<ThreadedProducer<Deliveries>, SinkError> {
+/// The producer of a source whose events are delivered at least once.
+pub(super) struct IdempotentProducer {
+    producer: ThreadedProducer<Deliveries>,
+    config: KafkaConfig,
+    source: String,
+    losses: Outcomes,
+}
+
+impl IdempotentProducer {
+    /// Makes it. A lost connection is told to `losses`.
+    pub(super) fn open(config: &KafkaConfig, source: &str, losses: &Outcomes) -> Result<Self, SinkError> {
+        let producer = create(&idempotent(config, source), losses)?;
+        Ok(Self { producer, config: config.clone(), source: source.to_owned(), losses: losses.clone() })
+    }
+
+    /// Sends records and waits until Kafka has them all; the client keeps their order within each partition.
+    pub(super) fn deliver(&mut self, records: &[Record], one_by_one: bool) -> Result<Outcome, SinkError> {
+        let sent = send_records(&self.producer, records, one_by_one);
+        let flushed = flush(&self.producer);
+        match self.producer.context().take_verdict() {
+            Verdict::Refused { indexes, message } => {
+                // The client counts sequence numbers that the broker never saw.
+                self.producer = create(&idempotent(&self.config, &self.source), &self.losses)?;
+                Ok(Outcome::Refused { indexes, message })
+            }
+            Verdict::Failed(error) => Err(SinkError::new("a record was not delivered", &error)),
+            Verdict::Delivered => {
+                sent?;
+                flushed?;
+                Ok(Outcome::Delivered)
+            }
+        }
+    }
+}
+
+/// A producer that repeats and reorders nothing by itself.
+fn idempotent(kafka: &KafkaConfig, source: &str) -> ClientConfig {
     let mut config = client::config(kafka, source);
     config
-        .set("transactional.id", &transactional_ids(source)[turn])
-        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
+        .set("enable.idempotence", "true")
         .set("partitioner", "murmur2_random")
         .set("acks", "all")
         .set("linger.ms", "0")
@@ -145,9 +169,26 @@ fn producer(
         .set("batch.size", kafka.request_bytes_max().to_string())
         .set("queue.buffering.max.messages", "0")
         .set("queue.buffering.max.kbytes", "2097151");
-    let producer: ThreadedProducer<Deliveries> =
-        ThreadedProducer::from_config_and_context(&config, Deliveries::new(losses.clone()))
-            .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))?;
+    config
+}
+
+fn create(config: &ClientConfig, losses: &Outcomes) -> Result<ThreadedProducer<Deliveries>, SinkError> {
+    ThreadedProducer::from_config_and_context(config, Deliveries::new(losses.clone()))
+        .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))
+}
+
+/// An initialised transactional producer.
+fn producer(
+    kafka: &KafkaConfig,
+    source: &str,
+    turn: usize,
+    losses: &Outcomes,
+) -> Result<ThreadedProducer<Deliveries>, SinkError> {
+    let mut config = idempotent(kafka, source);
+    config
+        .set("transactional.id", &transactional_ids(source)[turn])
+        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+    let producer = create(&config, losses)?;
     producer.init_transactions(INIT_DEADLINE).map_err(|error| {
         let cause = producer.context().connection.last_error();
         cause.map_or_else(
@@ -156,6 +197,20 @@ fn producer(
         )
     })?;
     Ok(producer)
+}
+
+fn send_records(
+    producer: &ThreadedProducer<Deliveries>,
+    records: &[Record],
+    one_by_one: bool,
+) -> Result<(), SinkError> {
+    for (index, record) in records.iter().enumerate() {
+        send(producer, index, record)?;
+        if one_by_one {
+            flush(producer)?;
+        }
+    }
+    Ok(())
 }
 
 fn send(producer: &ThreadedProducer<Deliveries>, index: usize, record: &Record) -> Result<(), SinkError> {
