@@ -22,6 +22,8 @@ use crate::support::{DEADLINE, Servers, Source, check_exactly_once};
 
 /// Lets a producer write to a partition that its coordinator does not know of.
 const WITHOUT_VERIFICATION: &[(&str, &str)] = &[("transaction.partition.verification.enable", "false")];
+/// The coordinator is still busy with the last transaction of the id.
+const CONCURRENT_TRANSACTIONS: i16 = 51;
 const COMMIT: bool = true;
 const ABORT: bool = false;
 
@@ -105,7 +107,15 @@ impl Producer {
         let request = InitProducerIdRequest::default()
             .with_transactional_id(Some(self.state.transactional_id.clone()))
             .with_transaction_timeout_ms(10_000);
-        assert_eq!(call(&self.broker, 3, &request).error_code, 0);
+        // The coordinator may still be writing the ends of the last transaction.
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match call(&self.broker, 3, &request).error_code {
+                0 => return,
+                CONCURRENT_TRANSACTIONS if Instant::now() < deadline => {}
+                code => panic!("Kafka answers {code}"),
+            }
+        }
     }
 
     /// Makes the coordinator say how the last transaction was decided.

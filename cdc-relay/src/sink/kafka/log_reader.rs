@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -17,6 +17,8 @@ use crate::config::KafkaConfig;
 
 /// How long an open transaction may hide the end of the topic. Ours are settled before; nobody else writes here.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(15);
+/// How soon a question to the broker is asked again.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long nothing may come while the end is not reached.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -85,10 +87,31 @@ impl LogReader {
     }
 }
 
+/// Asks where the topic begins and ends. One that was just made, or whose leader just changed, may need a moment.
 fn watermarks(consumer: &BaseConsumer<QuietContext>, topic: &str) -> Result<(i64, i64), SinkError> {
-    consumer
-        .fetch_watermarks(topic, 0, QUERY_TIMEOUT)
-        .map_err(|error| SinkError::new(&format!("cannot ask for the end of topic {topic}"), &error))
+    let deadline = Instant::now() + QUERY_TIMEOUT;
+    loop {
+        let error = match consumer.fetch_watermarks(topic, 0, QUERY_TIMEOUT) {
+            Ok(watermarks) => return Ok(watermarks),
+            Err(error) => error,
+        };
+        if !has_no_leader_yet(&error) || Instant::now() >= deadline {
+            return Err(SinkError::new(&format!("cannot ask for the end of topic {topic}"), &error));
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+fn has_no_leader_yet(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+        )
+    )
 }
 
 fn wait_until_settled(reader: &BaseConsumer<QuietContext>, topic: &str, end: i64) -> Result<(), SinkError> {
@@ -102,7 +125,7 @@ fn wait_until_settled(reader: &BaseConsumer<QuietContext>, topic: &str, end: i64
             );
             return Err(SinkError::unavailable(words));
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
