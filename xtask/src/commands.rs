@@ -1,6 +1,7 @@
 //! What `cargo xtask` can do: one module each, named as the command is.
 
 pub mod bench;
+pub mod chaos;
 pub mod down;
 pub mod logs;
 pub mod status;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::commands::{bench, down, logs, status, test, tidy, up};
+use xtask::commands::{bench, chaos, down, logs, status, test, tidy, up};
 
 /// Starts Tailrace on this machine, without Docker, and checks the project.
 #[derive(Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Test(test::Options),
     /// Measure a release build: `relay`, `latency` or `up`.
     Bench(bench::Options),
+    /// Break everything under load, at random moments, and compare outbox and topics afterwards.
+    Chaos(chaos::Options),
     /// The checks of style that lints cannot do.
     Tidy,
 }
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Logs(options) => logs::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Tidy => tidy::run(),
     };
     done.unwrap_or_else(|error| {

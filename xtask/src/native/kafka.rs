@@ -1,4 +1,7 @@
-//! Apache Kafka, one node that is broker and controller (KRaft), in a folder of its own. The jars come through Maven.
+//! Apache Kafka, a node that is broker and controller (KRaft), in a folder of its own. The jars come through Maven.
+//!
+//! Alone unless its options make it one of several: the same [`KafkaOptions::cluster_id`], and settings that name the
+//! others.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -8,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rustix::process::Signal;
 use uuid::Uuid;
 
 use super::child::{Child, Launch};
@@ -31,13 +35,22 @@ pub struct KafkaOptions {
     pub heap_mb: u32,
     /// The file it logs to; `None` is its folder with `.log` appended.
     pub log: Option<PathBuf>,
+    /// The cluster its data is formatted for; `None` is a new one.
+    pub cluster_id: Option<String>,
     /// More lines for `server.properties`, which win over ours.
     pub settings: Vec<(String, String)>,
 }
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { port: Port::Free, controller_port: Port::Free, heap_mb: 512, log: None, settings: Vec::new() }
+        Self {
+            port: Port::Free,
+            controller_port: Port::Free,
+            heap_mb: 512,
+            log: None,
+            cluster_id: None,
+            settings: Vec::new(),
+        }
     }
 }
 
@@ -113,6 +126,13 @@ impl Kafka {
         }
     }
 
+    /// Sends it a signal, unless it does not run.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(child) = self.running().as_ref() {
+            child.signal(signal);
+        }
+    }
+
     /// Starts it again, on the same port and data.
     ///
     /// # Errors
@@ -147,7 +167,8 @@ impl Kafka {
         if self.data().join("meta.properties").exists() {
             return Ok(());
         }
-        let tool = self.java().args(["kafka.tools.StorageTool", "format", "-t", &cluster_id(), "-c"]);
+        let id = self.options.cluster_id.clone().unwrap_or_else(new_cluster_id);
+        let tool = self.java().args(["kafka.tools.StorageTool", "format", "-t", &id, "-c"]);
         tool.arg(self.file("server.properties")).run(START_TIMEOUT).context("cannot format the data of Kafka")
     }
 
@@ -218,7 +239,7 @@ impl Drop for Kafka {
 }
 
 /// A new cluster is another cluster: whoever remembers offsets of the one before must be able to tell.
-fn cluster_id() -> String {
+pub fn new_cluster_id() -> String {
     loop {
         let id = URL_SAFE_NO_PAD.encode(Uuid::new_v4());
         // A dash in front would be taken for an option.

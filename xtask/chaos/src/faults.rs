@@ -1,0 +1,198 @@
+//! Carries a schedule out: each fault is a task that breaks a part at its time, waits, and mends it.
+//!
+//! When the last task has ended, everything runs again and every link is whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio::task::{JoinSet, block_in_place};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::cluster::{Cluster, RELAYS};
+use crate::proxy::Mode;
+use crate::relays::Relays;
+use crate::schedule::{BROKERS, Fault, Link, Part, Server, Side, Step, Whose};
+use crate::source::Source;
+
+/// What faults need to know.
+pub(crate) struct Injector {
+    cluster: Arc<Cluster>,
+    relays: Arc<Relays>,
+    source: Arc<Source>,
+    /// Mending may take longer than the schedule allows for: the next fault of the same part waits for it.
+    parts: HashMap<Part, Arc<Mutex<()>>>,
+}
+
+/// A fault as it was carried out.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Done {
+    /// When it began.
+    pub(crate) began_ms: u64,
+    /// When it was mended.
+    pub(crate) mended_ms: u64,
+    /// Whom it hit, where the schedule leaves that open.
+    pub(crate) note: String,
+    #[serde(flatten)]
+    pub(crate) step: Step,
+}
+
+impl Injector {
+    pub(crate) fn new(cluster: Arc<Cluster>, relays: Arc<Relays>, source: Arc<Source>) -> Self {
+        let sides = [Side::Holder, Side::Standby].map(Part::Relay).into_iter();
+        let brokers = (0..BROKERS).flat_map(|broker| [Part::Broker(broker), Part::LinkToBroker(broker)]);
+        let parts = sides.chain(brokers).chain([Part::Postgres, Part::LinkToPostgres]);
+        let parts = parts.map(|part| (part, Arc::default())).collect();
+        Self { cluster, relays, source, parts }
+    }
+
+    /// Carries out everything; the answer comes when all is mended.
+    pub(crate) async fn carry_out(self, schedule: &[Step]) -> Result<Vec<Done>> {
+        let begun = Instant::now();
+        let injector = Arc::new(self);
+        let mut tasks = JoinSet::new();
+        for step in schedule.iter().cloned() {
+            tasks.spawn(Arc::clone(&injector).step(step, begun));
+        }
+        let mut all = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            let done = done.context("a fault panicked")??;
+            eprintln!(
+                "  {:5.1} s to {:5.1} s  {}{}{}",
+                Duration::from_millis(done.began_ms).as_secs_f64(),
+                Duration::from_millis(done.mended_ms).as_secs_f64(),
+                done.step.fault,
+                if done.note.is_empty() { "" } else { ": " },
+                done.note
+            );
+            injector.relays.ensure_alive()?;
+            all.push(done);
+        }
+        all.sort_by_key(|done| done.began_ms);
+        Ok(all)
+    }
+
+    async fn step(self: Arc<Self>, step: Step, begun: Instant) -> Result<Done> {
+        sleep_until(begun + Duration::from_millis(step.at_ms)).await;
+        let mut held = Vec::new();
+        for part in step.fault.parts() {
+            held.push(Arc::clone(&self.parts[&part]).lock_owned().await);
+        }
+        let elapsed_ms = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let began_ms = elapsed_ms();
+        let note = self.inflict(step.fault, Duration::from_millis(step.lasts_ms)).await?;
+        Ok(Done { began_ms, mended_ms: elapsed_ms(), note, step })
+    }
+
+    /// Breaks, waits, mends.
+    async fn inflict(&self, fault: Fault, lasts: Duration) -> Result<String> {
+        match fault {
+            Fault::KillRelay(side) | Fault::StopRelay(side) | Fault::FreezeRelay(side) => {
+                self.relay(fault, side, lasts).await
+            }
+            Fault::DeposeHolder => self.relay(fault, Side::Holder, lasts).await,
+            Fault::KillBroker(broker) | Fault::StopBroker(broker) | Fault::FreezeBroker(broker) => {
+                self.broker(fault, broker, lasts).await
+            }
+            Fault::CrashPostgres | Fault::RestartPostgres => self.postgres(fault, lasts).await,
+            Fault::EndWalsender => self.end_sessions("backend_type = 'walsender'").await,
+            Fault::CutLink(link) => self.link(link, Mode::Cut, lasts).await,
+            Fault::SlowLink(link) => self.link(link, Mode::Slow, lasts).await,
+            Fault::HalfOpenLink(link, lost) => self.link(link, Mode::HalfOpen(lost), lasts).await,
+        }
+    }
+
+    async fn relay(&self, fault: Fault, side: Side, lasts: Duration) -> Result<String> {
+        let claim = self.relays.claim(side).await.context("more faults of relays than relays")?;
+        let relay = claim.relay();
+        let mut note = format!("relay {}", relay.name);
+        match fault {
+            Fault::KillRelay(_) => block_in_place(|| relay.kill()),
+            Fault::StopRelay(_) => match block_in_place(|| relay.stop()) {
+                Some(status) => note.push_str(&format!(" ended ({status})")),
+                None => note.push_str(" did not end"),
+            },
+            _ => relay.freeze(),
+        }
+        if fault == Fault::DeposeHolder {
+            let ended = self.end_sessions("usename = 'cdc_relay'").await?;
+            note.push_str(&format!(", {ended}"));
+        }
+        sleep(lasts).await;
+        match fault {
+            Fault::KillRelay(_) | Fault::StopRelay(_) => relay.start()?,
+            _ => relay.thaw(),
+        }
+        Ok(note)
+    }
+
+    async fn broker(&self, fault: Fault, number: usize, lasts: Duration) -> Result<String> {
+        let broker = &self.cluster.brokers[number];
+        match fault {
+            Fault::KillBroker(_) => block_in_place(|| broker.kill()),
+            Fault::StopBroker(_) => block_in_place(|| broker.stop()),
+            _ => broker.signal(Signal::STOP),
+        }
+        sleep(lasts).await;
+        if let Fault::FreezeBroker(_) = fault {
+            broker.signal(Signal::CONT);
+        } else {
+            block_in_place(|| broker.start_again())?;
+        }
+        Ok(String::new())
+    }
+
+    async fn postgres(&self, fault: Fault, lasts: Duration) -> Result<String> {
+        let postgres = &self.cluster.postgres;
+        let begun = Instant::now();
+        if fault == Fault::CrashPostgres {
+            block_in_place(|| postgres.crash());
+        } else {
+            block_in_place(|| postgres.stop());
+        }
+        let note = format!("down after {:.1} s", begun.elapsed().as_secs_f64());
+        sleep(lasts).await;
+        block_in_place(|| postgres.restart())?;
+        Ok(note)
+    }
+
+    /// Ends sessions in the source's database. When Postgres is away there are none.
+    async fn end_sessions(&self, which: &str) -> Result<String> {
+        let sql = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = $1 AND {which}"
+        );
+        let ended = async {
+            let session = self.cluster.session(&self.source.name).await?;
+            anyhow::Ok(session.client.query_one(&sql, &[&self.source.name]).await?.get::<_, i64>(0))
+        };
+        Ok(ended.await.map_or_else(|_| "Postgres was away".to_owned(), |count| format!("{count} sessions ended")))
+    }
+
+    async fn link(&self, link: Link, mode: Mode, lasts: Duration) -> Result<String> {
+        let (relays, note) = match link.whose {
+            Whose::Both => ((0..RELAYS).collect(), String::new()),
+            Whose::Holder => {
+                let holder = self.relays.holder().await.unwrap_or(0);
+                (vec![holder], format!("relay {}", self.relays.relays[holder].name))
+            }
+        };
+        let set = |mode: Mode| {
+            for links in relays.iter().map(|relay: &usize| &self.cluster.links[*relay]) {
+                match link.to {
+                    Server::Postgres => links.postgres.set(mode),
+                    Server::Broker(broker) => links.brokers[broker].set(mode),
+                    Server::Kafka => links.brokers.iter().for_each(|link| link.set(mode)),
+                }
+            }
+        };
+        ensure!(!relays.is_empty(), "a link belongs to a relay");
+        set(mode);
+        sleep(lasts).await;
+        set(Mode::Pass);
+        Ok(note)
+    }
+}

@@ -1,0 +1,167 @@
+//! Breaks Tailrace on purpose. Started by `cargo xtask chaos`, which builds everything first.
+//!
+//! ```text
+//!   writers (SQL) ──▶ outbox ──▶ link ──▶ two relays ──▶ link ──▶ three brokers ──▶ checker
+//!                       ▲          ▲          ▲            ▲           ▲
+//!                       └──────────┴── the schedule of a seed ─────────┘
+//! ```
+//!
+//! A run breaks these parts at the moments of its schedule while events are written, mends them, waits until everything
+//! is published, and compares outbox and topics: lost, duplicated, reordered, phantom, corrupt.
+
+#![expect(clippy::print_stdout, reason = "the answer of a command goes to standard output")]
+
+mod checker;
+mod cluster;
+mod faults;
+mod proxy;
+mod relays;
+mod report;
+mod run;
+mod schedule;
+mod source;
+mod topics;
+mod writer;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use crate::cluster::Cluster;
+use crate::report::Line;
+use crate::run::Outcome;
+use crate::schedule::{Shape, Step};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask chaos", bin_name = "cargo xtask chaos", about, long_about = None)]
+struct Arguments {
+    /// The first seed: it decides what breaks and when. Without it, one is drawn.
+    #[arg(long)]
+    seed: Option<u64>,
+
+    /// How many seeds, one after the other.
+    #[arg(long, default_value_t = 1)]
+    runs: u64,
+
+    /// Begin no further run after so many minutes.
+    #[arg(long)]
+    minutes: Option<u64>,
+
+    /// Leave out the seeds that this commit has passed, by `.tailrace/chaos/results.jsonl`.
+    #[arg(long)]
+    resume: bool,
+
+    /// A short schedule, for tests.
+    #[arg(long)]
+    quick: bool,
+
+    /// Print the schedules and break nothing.
+    #[arg(long)]
+    list: bool,
+}
+
+impl Arguments {
+    fn shape(&self) -> Shape {
+        if self.quick { Shape::QUICK } else { Shape::FULL }
+    }
+}
+
+#[tokio::main(worker_threads = 8)]
+async fn main() -> ExitCode {
+    match series(&Arguments::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("chaos: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the seeds until one shows something; says whether none did.
+async fn series(arguments: &Arguments) -> Result<bool> {
+    let first = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let seeds = first..first.saturating_add(arguments.runs);
+    let shape = arguments.shape();
+    if arguments.list {
+        seeds.for_each(|seed| tell_schedule(seed, &schedule::draw(seed, &shape)));
+        return Ok(true);
+    }
+    let begun = Instant::now();
+    let limit = arguments.minutes.map(|minutes| Duration::from_secs(60 * minutes));
+    let commit = report::commit();
+    let passed = if arguments.resume { report::passed(&commit, arguments.quick) } else { Default::default() };
+    let logs = report::folder();
+    std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    eprintln!("starting Postgres and three brokers …");
+    let cluster = Arc::new(Cluster::start(&logs.join("servers")).await?);
+    let mut runs = 0;
+    for (seed, number) in seeds.filter(|seed| !passed.contains(seed)).zip(1..) {
+        if limit.is_some_and(|limit| begun.elapsed() >= limit) {
+            break;
+        }
+        if !one(&cluster, number, seed, arguments.quick, &commit).await? {
+            return Ok(false);
+        }
+        runs += 1;
+    }
+    println!(
+        "{runs} runs of commit {commit} in {:.0} s: nothing lost, duplicated, reordered, phantom or corrupt",
+        begun.elapsed().as_secs_f64()
+    );
+    Ok(true)
+}
+
+/// Runs one seed; says whether it showed nothing.
+async fn one(cluster: &Arc<Cluster>, number: u32, seed: u64, quick: bool, commit: &str) -> Result<bool> {
+    let shape = if quick { Shape::QUICK } else { Shape::FULL };
+    let schedule = schedule::draw(seed, &shape);
+    tell_schedule(seed, &schedule);
+    let logs = report::folder().join(format!("seed-{seed}"));
+    let _ = std::fs::remove_dir_all(&logs);
+    let begun = Instant::now();
+    let outcome = run::run(cluster, number, seed, &shape, &schedule, logs.clone()).await;
+    report::append(&Line::new(seed, quick, commit, &schedule, &outcome, begun.elapsed())?)?;
+    let is_well = tell_outcome(seed, &outcome, begun.elapsed());
+    if is_well {
+        let _ = std::fs::remove_dir_all(&logs);
+    } else {
+        tell_schedule(seed, &schedule);
+        println!("the relays' logs are in {}, the servers' beside it", logs.display());
+    }
+    Ok(is_well)
+}
+
+fn tell_schedule(seed: u64, schedule: &[Step]) {
+    println!("seed {seed}:");
+    schedule.iter().for_each(|step| println!("  {step}"));
+}
+
+fn tell_outcome(seed: u64, outcome: &Result<Outcome>, took: Duration) -> bool {
+    let seconds = took.as_secs_f64();
+    match outcome {
+        Err(error) => {
+            println!("seed {seed}: FAILED after {seconds:.0} s: {error:#}");
+            false
+        }
+        Ok(Outcome { faults, events, recovery, findings }) => {
+            let counts = &findings.counts;
+            println!(
+                "seed {seed}: {events} events, {} faults, all published {:.1} s after the last was mended: {} lost, \
+                 {} duplicated, {} reordered, {} phantom, {} corrupt; {seconds:.0} s",
+                faults.len(),
+                recovery.as_secs_f64(),
+                counts.lost,
+                counts.duplicated,
+                counts.reordered,
+                counts.phantom,
+                counts.corrupt
+            );
+            findings.breaches.iter().for_each(|breach| println!("  {breach}"));
+            counts.are_zero()
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! One run: a source, two relays, writers; the faults of the seed; healing; the comparison.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::time::{Instant, interval};
+
+use crate::checker::{self, Findings};
+use crate::cluster::Cluster;
+use crate::faults::{Done, Injector};
+use crate::relays::Relays;
+use crate::schedule::{Shape, Step};
+use crate::source::Source;
+use crate::topics;
+use crate::writer::Writers;
+
+/// After healing everything must be published within this time.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(120);
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What a run has shown.
+pub(crate) struct Outcome {
+    pub(crate) faults: Vec<Done>,
+    pub(crate) events: u64,
+    /// From the mending of the last fault until the last event was published.
+    pub(crate) recovery: Duration,
+    pub(crate) findings: Findings,
+}
+
+/// Runs the schedule. The source is removed again unless something was found.
+pub(crate) async fn run(
+    cluster: &Arc<Cluster>,
+    number: u32,
+    seed: u64,
+    shape: &Shape,
+    schedule: &[Step],
+    logs: PathBuf,
+) -> Result<Outcome> {
+    let source = Arc::new(Source::make(cluster, number, logs).await.context("cannot make a source")?);
+    let relays = Arc::new(Relays::start(&source).await?);
+    let writers = Writers::start(&cluster.postgres.superuser_url(&source.name), seed, shape.events);
+
+    let injector = Injector::new(Arc::clone(cluster), Arc::clone(&relays), Arc::clone(&source));
+    let faults = injector.carry_out(schedule).await?;
+    let healed = Instant::now();
+    let journal = writers.finish().await?;
+    wait_for_position(cluster, &source, &relays, healed).await?;
+    let recovery = healed.elapsed();
+    relays.ensure_invariant().await?;
+    tokio::task::block_in_place(|| relays.stop())?;
+
+    let rows = source.rows(cluster).await?;
+    let events = rows.len() as u64;
+    ensure!(
+        events >= journal.committed,
+        "Postgres holds {events} rows, but has answered the commits of {}",
+        journal.committed
+    );
+    let bootstrap = cluster.bootstrap();
+    let topics = source.event_topics();
+    topics::settle(&bootstrap, &topics).await?;
+    let records = tokio::task::block_in_place(|| topics::read(&bootstrap, &topics))?;
+    let findings = checker::compare(&rows, &records, &journal.rolled_back, &*source);
+    if findings.counts.are_zero() {
+        source.remove(cluster).await?;
+    }
+    Ok(Outcome { faults, events, recovery, findings })
+}
+
+/// Waits until the relay has told Postgres that everything is published which was committed by now.
+async fn wait_for_position(
+    cluster: &Cluster,
+    source: &Source,
+    relays: &Relays,
+    healed: Instant,
+) -> Result<()> {
+    let session = cluster.session(&source.name).await?;
+    let end: String =
+        session.client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
+    let sql = "SELECT confirmed_flush_lsn >= $2::text::pg_lsn, confirmed_flush_lsn::text \
+               FROM pg_replication_slots WHERE slot_name = $1";
+    let mut looks = interval(LOOK_INTERVAL);
+    loop {
+        looks.tick().await;
+        relays.ensure_alive()?;
+        let row = session.client.query_one(sql, &[&source.slot(), &end]).await.context("cannot look at the slot")?;
+        if row.get(0) {
+            return Ok(());
+        }
+        if healed.elapsed() > RECOVERY_TIMEOUT {
+            let confirmed: String = row.get(1);
+            let states = relays.states().await;
+            bail!("not all is published {RECOVERY_TIMEOUT:?} after healing: {confirmed} of {end}; {states}");
+        }
+    }
+}
