@@ -145,12 +145,14 @@ fn difference(row: &Row, record: &Record, header: &Header, places: &impl Places)
     (record.partition != places.partition(&row.key)).then_some("another partition")
 }
 
-/// The latest record so far of each key and of each partition.
+/// The latest record so far of each key and of each partition, with what grows from one to the next.
 #[derive(Default)]
 struct Order<'a> {
-    of_key: HashMap<String, (i64, &'a Record)>,
-    of_partition: HashMap<(&'a str, i32), ((u64, u64), &'a Record)>,
+    of_key: HashMap<String, Latest<'a, i64>>,
+    of_partition: HashMap<(&'a str, i32), Latest<'a, (u64, u64)>>,
 }
+
+type Latest<'a, T> = (T, &'a Record);
 
 impl<'a> Order<'a> {
     /// The record before this one that should have come after it. A gap is no disorder: what is missing is lost.
@@ -175,7 +177,11 @@ fn place(record: &Record) -> String {
     let what = match &record.header {
         Some(Header { id, version, position: (lsn, ordinal), .. }) => {
             let key = String::from_utf8_lossy(&record.key);
-            format!("event {id} ({key}, version {version}, log {:X}/{:X}/{ordinal})", lsn >> 32, lsn & 0xffff_ffff)
+            format!(
+                "event {id} ({key}, version {version}, log {:X}/{:X}/{ordinal})",
+                lsn >> 32,
+                lsn & 0xffff_ffff
+            )
         }
         None => "a record without readable headers".to_owned(),
     };
@@ -184,7 +190,8 @@ fn place(record: &Record) -> String {
 
 fn phantom(record: &Record, rolled_back: &BTreeSet<Uuid>) -> String {
     let is_rolled_back = record.header.as_ref().is_some_and(|header| rolled_back.contains(&header.id));
-    let why = if is_rolled_back { "its transaction was rolled back" } else { "no row of the outbox has this id" };
+    let why =
+        if is_rolled_back { "its transaction was rolled back" } else { "no row of the outbox has this id" };
     format!("phantom: {}: {why}", place(record))
 }
 
@@ -308,7 +315,12 @@ mod tests {
 
     #[test]
     fn a_lost_event_is_found_with_its_neighbours() {
-        check(&[0, 2], |_| {}, Counts { lost: 1, ..Counts::default() }, "lost: event 00000000-0000-0000-0000-000000000002");
+        check(
+            &[0, 2],
+            |_| {},
+            Counts { lost: 1, ..Counts::default() },
+            "lost: event 00000000-0000-0000-0000-000000000002",
+        );
         check(&[1, 2], |_| {}, Counts { lost: 1, ..Counts::default() }, "before it nothing; after it event");
         check(&[], |_| {}, Counts { lost: 3, ..Counts::default() }, "lost");
     }
@@ -320,7 +332,12 @@ mod tests {
 
     #[test]
     fn reordered_events_of_a_key_are_found_and_a_gap_is_none() {
-        check(&[1, 0, 2], |_| {}, Counts { reordered: 1, ..Counts::default() }, "offset 2 stands behind event");
+        check(
+            &[1, 0, 2],
+            |_| {},
+            Counts { reordered: 1, ..Counts::default() },
+            "offset 2 stands behind event",
+        );
         check(&[1, 2], |_| {}, Counts { lost: 1, ..Counts::default() }, "lost");
     }
 
@@ -334,7 +351,12 @@ mod tests {
     fn a_phantom_is_found_and_told_apart() {
         let both = Counts { phantom: 1, lost: 1, ..Counts::default() };
         check(&[0, 1, 2], header(|header| header.id = Uuid::from_u128(9)), both.clone(), "was rolled back");
-        check(&[0, 1, 2], header(|header| header.id = Uuid::from_u128(8)), both.clone(), "no row of the outbox");
+        check(
+            &[0, 1, 2],
+            header(|header| header.id = Uuid::from_u128(8)),
+            both.clone(),
+            "no row of the outbox",
+        );
         check(&[0, 1, 2], |record| record.header = None, both, "without readable headers");
     }
 

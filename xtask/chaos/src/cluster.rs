@@ -16,10 +16,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
-use xtask::native::{Kafka, KafkaOptions, Port, PortLease, Postgres, PostgresOptions, Scratch, dev_database, kafka};
+use xtask::native::{
+    Kafka, KafkaOptions, Port, PortLease, Postgres, PostgresOptions, Scratch, dev_database, kafka,
+};
 
+use crate::disk::Disk;
 use crate::proxy::Link;
-use crate::schedule::BROKERS;
+use crate::schedule::{BROKERS, SmallDisk};
 
 /// How many relays there are.
 pub(crate) const RELAYS: usize = 2;
@@ -46,6 +49,8 @@ pub(crate) struct Cluster {
     pub(crate) postgres: Postgres,
     pub(crate) brokers: Vec<Kafka>,
     pub(crate) links: Vec<Links>,
+    /// `None` where none may be mounted.
+    pub(crate) disks: Option<Disks>,
     scratch: Scratch,
     _ports: Vec<BrokerPorts>,
     _postgres_port: PortLease,
@@ -57,6 +62,12 @@ pub(crate) struct Links {
     pub(crate) brokers: Vec<Link>,
 }
 
+/// Disks that can be full.
+pub(crate) struct Disks {
+    pub(crate) postgres: Disk,
+    pub(crate) broker: Disk,
+}
+
 /// What a broker listens on.
 struct BrokerPorts {
     plain: PortLease,
@@ -66,8 +77,9 @@ struct BrokerPorts {
 
 impl Cluster {
     /// Starts everything; the servers log into the folder.
-    pub(crate) async fn start(logs: &Path) -> Result<Self> {
+    pub(crate) async fn start(logs: &Path, has_disks: bool) -> Result<Self> {
         let scratch = Scratch::new()?;
+        let disks = if has_disks { Some(Disks::mount(scratch.path())?) } else { None };
         let postgres_port = Port::Free.lease()?;
         let ports = (0..BROKERS).map(|_| BrokerPorts::lease()).collect::<Result<Vec<_>>>()?;
         let mut links = Vec::new();
@@ -79,7 +91,7 @@ impl Cluster {
             let (ports, links) = (&ports, &links);
             tokio::task::block_in_place(|| start_servers(folder, logs, port, ports, links))?
         };
-        Ok(Self { postgres, brokers, links, scratch, _ports: ports, _postgres_port: postgres_port })
+        Ok(Self { postgres, brokers, links, disks, scratch, _ports: ports, _postgres_port: postgres_port })
     }
 
     /// A folder for the files of the runs.
@@ -95,6 +107,13 @@ impl Cluster {
     /// A superuser's session, past the links.
     pub(crate) async fn session(&self, database: &str) -> Result<Session> {
         Session::open(&self.postgres.superuser_url(database)).await
+    }
+}
+
+impl Drop for Cluster {
+    /// Nothing of it is kept, and brokers that stop in order wait for each other.
+    fn drop(&mut self) {
+        self.brokers.iter().for_each(Kafka::kill);
     }
 }
 
@@ -129,11 +148,26 @@ impl Links {
     }
 }
 
+impl Disks {
+    fn mount(folder: &Path) -> Result<Self> {
+        let broker = broker_folder(folder, SmallDisk::BROKER);
+        Ok(Self { postgres: Disk::mount(&postgres_folder(folder))?, broker: Disk::mount(&broker)? })
+    }
+}
+
 impl BrokerPorts {
     fn lease() -> Result<Self> {
         let relays = (0..RELAYS).map(|_| Port::Free.lease()).collect::<Result<_>>()?;
         Ok(Self { plain: Port::Free.lease()?, controller: Port::Free.lease()?, relays })
     }
+}
+
+fn postgres_folder(folder: &Path) -> PathBuf {
+    folder.join("postgres")
+}
+
+fn broker_folder(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("kafka-{}", number + 1))
 }
 
 fn local(port: u16) -> SocketAddr {
@@ -155,11 +189,11 @@ fn start_servers(
         let brokers: Vec<_> = (0..ports.len())
             .map(|number| {
                 let options = broker_options(number, &cluster_id, ports, links, logs);
-                let data = folder.join(format!("kafka-{}", number + 1));
+                let data = broker_folder(folder, number);
                 scope.spawn(move || Kafka::start(&data, options))
             })
             .collect();
-        let postgres = start_postgres(&folder.join("postgres"), postgres_port, logs.join("postgres.log"));
+        let postgres = start_postgres(&postgres_folder(folder), postgres_port, logs.join("postgres.log"));
         let brokers = brokers.into_iter().map(|starting| starting.join().expect("starting does not panic"));
         Ok((postgres?, brokers.collect::<Result<_>>()?))
     })
@@ -171,7 +205,8 @@ fn start_postgres(data: &Path, port: u16, log: PathBuf) -> Result<Postgres> {
         // What is killed is the process, not the machine: the kernel keeps what was written.
         without_fsync: true,
         log: Some(log),
-        settings: Vec::new(),
+        // The disk is small.
+        settings: vec![("max_wal_size".into(), "256MB".into())],
     };
     let postgres = Postgres::start(data, options)?;
     dev_database(&postgres).context("cannot make the relay's role")?;
@@ -186,25 +221,26 @@ fn broker_options(
     logs: &Path,
 ) -> KafkaOptions {
     let own = &ports[number];
-    let voters = ports.iter().enumerate().map(|(node, ports)| {
-        format!("{}@127.0.0.1:{}", node + 1, ports.controller.port())
-    });
-    let mut listeners = vec![
-        ("PLAINTEXT".to_owned(), local(own.plain.port()), Some(local(own.plain.port()))),
-        ("CONTROLLER".to_owned(), local(own.controller.port()), None),
-    ];
+    let voters = ports
+        .iter()
+        .enumerate()
+        .map(|(node, ports)| format!("{}@127.0.0.1:{}", node + 1, ports.controller.port()));
+    let plain = local(own.plain.port());
+    let mut listeners = vec![format!("PLAINTEXT://{plain}")];
+    let mut told = listeners.clone();
+    let mut protocols = vec!["PLAINTEXT:PLAINTEXT".to_owned(), "CONTROLLER:PLAINTEXT".to_owned()];
     for (relay, (port, links)) in own.relays.iter().zip(links).enumerate() {
-        listeners.push((format!("RELAY{relay}"), local(port.port()), Some(links.brokers[number].address())));
+        listeners.push(format!("RELAY{relay}://{}", local(port.port())));
+        told.push(format!("RELAY{relay}://{}", links.brokers[number].address()));
+        protocols.push(format!("RELAY{relay}:PLAINTEXT"));
     }
-    let list = |entry: &dyn Fn(&(String, SocketAddr, Option<SocketAddr>)) -> Option<String>| {
-        listeners.iter().filter_map(entry).collect::<Vec<_>>().join(",")
-    };
+    listeners.push(format!("CONTROLLER://{}", local(own.controller.port())));
     let own_settings = [
         ("node.id", (number + 1).to_string()),
         ("controller.quorum.voters", voters.collect::<Vec<_>>().join(",")),
-        ("listeners", list(&|(name, address, _)| Some(format!("{name}://{address}")))),
-        ("advertised.listeners", list(&|(name, _, told)| told.map(|told| format!("{name}://{told}")))),
-        ("listener.security.protocol.map", list(&|(name, ..)| Some(format!("{name}:PLAINTEXT")))),
+        ("listeners", listeners.join(",")),
+        ("advertised.listeners", told.join(",")),
+        ("listener.security.protocol.map", protocols.join(",")),
     ];
     let shared = REPLICATION.iter().chain(&PATIENCE).map(|(name, value)| (*name, (*value).to_owned()));
     let settings = own_settings.into_iter().chain(shared);

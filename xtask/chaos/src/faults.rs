@@ -11,13 +11,18 @@ use rustix::process::Signal;
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::task::{JoinSet, block_in_place};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, interval, sleep, sleep_until};
+use xtask::native::Postgres;
 
 use crate::cluster::{Cluster, RELAYS};
 use crate::proxy::Mode;
-use crate::relays::Relays;
-use crate::schedule::{BROKERS, Fault, Link, Part, Server, Side, Step, Whose};
+use crate::relays::{Claim, Relays};
+use crate::schedule::{BROKERS, Blow, Fault, Link, Part, Server, Side, SmallDisk, Step, Whose};
 use crate::source::Source;
+
+/// How long Postgres may take to recover.
+const POSTGRES_TIMEOUT: Duration = Duration::from_secs(60);
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What faults need to know.
 pub(crate) struct Injector {
@@ -91,73 +96,121 @@ impl Injector {
     /// Breaks, waits, mends.
     async fn inflict(&self, fault: Fault, lasts: Duration) -> Result<String> {
         match fault {
-            Fault::KillRelay(side) | Fault::StopRelay(side) | Fault::FreezeRelay(side) => {
-                self.relay(fault, side, lasts).await
-            }
-            Fault::DeposeHolder => self.relay(fault, Side::Holder, lasts).await,
-            Fault::KillBroker(broker) | Fault::StopBroker(broker) | Fault::FreezeBroker(broker) => {
-                self.broker(fault, broker, lasts).await
-            }
-            Fault::CrashPostgres | Fault::RestartPostgres => self.postgres(fault, lasts).await,
+            Fault::Relay(blow, side) => self.relay(blow, side, lasts).await,
+            Fault::DeposeHolder => self.depose(lasts).await,
+            Fault::Broker(blow, broker) => self.broker(blow, broker, lasts).await,
+            Fault::CrashPostgres => self.postgres(Postgres::crash, lasts).await,
+            Fault::RestartPostgres => self.postgres(Postgres::stop, lasts).await,
             Fault::EndWalsender => self.end_sessions("backend_type = 'walsender'").await,
             Fault::CutLink(link) => self.link(link, Mode::Cut, lasts).await,
             Fault::SlowLink(link) => self.link(link, Mode::Slow, lasts).await,
             Fault::HalfOpenLink(link, lost) => self.link(link, Mode::HalfOpen(lost), lasts).await,
+            Fault::FillDisk(disk) => self.disk(disk, lasts).await,
         }
     }
 
-    async fn relay(&self, fault: Fault, side: Side, lasts: Duration) -> Result<String> {
-        let claim = self.relays.claim(side).await.context("more faults of relays than relays")?;
+    async fn relay(&self, blow: Blow, side: Side, lasts: Duration) -> Result<String> {
+        let claim = self.claim(side).await?;
         let relay = claim.relay();
         let mut note = format!("relay {}", relay.name);
-        match fault {
-            Fault::KillRelay(_) => block_in_place(|| relay.kill()),
-            Fault::StopRelay(_) => match block_in_place(|| relay.stop()) {
+        match blow {
+            Blow::Kill => block_in_place(|| relay.kill()),
+            Blow::Stop => match block_in_place(|| relay.stop()) {
                 Some(status) => note.push_str(&format!(" ended ({status})")),
-                None => note.push_str(" did not end"),
+                None => note.push_str(" had to be killed"),
             },
-            _ => relay.freeze(),
-        }
-        if fault == Fault::DeposeHolder {
-            let ended = self.end_sessions("usename = 'cdc_relay'").await?;
-            note.push_str(&format!(", {ended}"));
+            Blow::Freeze => relay.freeze(),
         }
         sleep(lasts).await;
-        match fault {
-            Fault::KillRelay(_) | Fault::StopRelay(_) => relay.start()?,
-            _ => relay.thaw(),
+        match blow {
+            Blow::Kill | Blow::Stop => relay.start()?,
+            Blow::Freeze => relay.thaw(),
         }
         Ok(note)
     }
 
-    async fn broker(&self, fault: Fault, number: usize, lasts: Duration) -> Result<String> {
+    async fn depose(&self, lasts: Duration) -> Result<String> {
+        let claim = self.claim(Side::Holder).await?;
+        let relay = claim.relay();
+        relay.freeze();
+        let ended = self.end_sessions("usename = 'cdc_relay'").await?;
+        sleep(lasts).await;
+        relay.thaw();
+        Ok(format!("relay {}, {ended}", relay.name))
+    }
+
+    async fn claim(&self, side: Side) -> Result<Claim<'_>> {
+        self.relays.claim(side).await.context("more faults of relays than relays")
+    }
+
+    async fn broker(&self, blow: Blow, number: usize, lasts: Duration) -> Result<String> {
         let broker = &self.cluster.brokers[number];
-        match fault {
-            Fault::KillBroker(_) => block_in_place(|| broker.kill()),
-            Fault::StopBroker(_) => block_in_place(|| broker.stop()),
-            _ => broker.signal(Signal::STOP),
+        match blow {
+            Blow::Kill => block_in_place(|| broker.kill()),
+            Blow::Stop => block_in_place(|| broker.stop()),
+            Blow::Freeze => broker.signal(Signal::STOP),
         }
         sleep(lasts).await;
-        if let Fault::FreezeBroker(_) = fault {
-            broker.signal(Signal::CONT);
-        } else {
-            block_in_place(|| broker.start_again())?;
+        match blow {
+            Blow::Kill | Blow::Stop => block_in_place(|| broker.start_again())?,
+            Blow::Freeze => broker.signal(Signal::CONT),
         }
         Ok(String::new())
     }
 
-    async fn postgres(&self, fault: Fault, lasts: Duration) -> Result<String> {
+    async fn postgres(&self, end: fn(&Postgres), lasts: Duration) -> Result<String> {
         let postgres = &self.cluster.postgres;
         let begun = Instant::now();
-        if fault == Fault::CrashPostgres {
-            block_in_place(|| postgres.crash());
-        } else {
-            block_in_place(|| postgres.stop());
-        }
+        block_in_place(|| end(postgres));
         let note = format!("down after {:.1} s", begun.elapsed().as_secs_f64());
         sleep(lasts).await;
         block_in_place(|| postgres.restart())?;
         Ok(note)
+    }
+
+    async fn disk(&self, disk: SmallDisk, lasts: Duration) -> Result<String> {
+        let broker = &self.cluster.brokers[SmallDisk::BROKER];
+        let Some(disks) = &self.cluster.disks else {
+            // What a full disk may come to.
+            let note = match disk {
+                SmallDisk::Postgres => self.postgres(Postgres::crash, lasts).await?,
+                SmallDisk::Broker => self.broker(Blow::Kill, SmallDisk::BROKER, lasts).await?,
+            };
+            return Ok(format!("no small disk, killed instead; {note}"));
+        };
+        let full = match disk {
+            SmallDisk::Postgres => &disks.postgres,
+            SmallDisk::Broker => &disks.broker,
+        };
+        block_in_place(|| full.fill())?;
+        sleep(lasts).await;
+        full.clear()?;
+        match disk {
+            SmallDisk::Postgres => self.wait_for_postgres().await,
+            SmallDisk::Broker => block_in_place(|| {
+                let note = if broker.is_running() { "it still ran" } else { "it had ended" };
+                // It does not use a disk again that has failed once.
+                broker.kill();
+                broker.start_again()?;
+                Ok(note.to_owned())
+            }),
+        }
+    }
+
+    /// Postgres goes on by itself when there is room again, unless it has ended.
+    async fn wait_for_postgres(&self) -> Result<String> {
+        let mut looks = interval(LOOK_INTERVAL);
+        let begun = Instant::now();
+        let mut note = "it went on by itself";
+        while self.cluster.session("postgres").await.is_err() {
+            if !self.cluster.postgres.is_running() {
+                note = "it had ended";
+                block_in_place(|| self.cluster.postgres.restart())?;
+            }
+            ensure!(begun.elapsed() < POSTGRES_TIMEOUT, "Postgres does not go on after its disk was full");
+            looks.tick().await;
+        }
+        Ok(note.to_owned())
     }
 
     /// Ends sessions in the source's database. When Postgres is away there are none.
@@ -169,7 +222,9 @@ impl Injector {
             let session = self.cluster.session(&self.source.name).await?;
             anyhow::Ok(session.client.query_one(&sql, &[&self.source.name]).await?.get::<_, i64>(0))
         };
-        Ok(ended.await.map_or_else(|_| "Postgres was away".to_owned(), |count| format!("{count} sessions ended")))
+        Ok(ended
+            .await
+            .map_or_else(|_| "Postgres was away".to_owned(), |count| format!("{count} sessions ended")))
     }
 
     async fn link(&self, link: Link, mode: Mode, lasts: Duration) -> Result<String> {

@@ -13,6 +13,7 @@
 
 mod checker;
 mod cluster;
+mod disk;
 mod faults;
 mod proxy;
 mod relays;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use xtask::commands::chaos::Options;
 
 use crate::cluster::Cluster;
 use crate::report::Line;
@@ -38,35 +40,12 @@ use crate::schedule::{Shape, Step};
 #[derive(Parser)]
 #[command(name = "cargo xtask chaos", bin_name = "cargo xtask chaos", about, long_about = None)]
 struct Arguments {
-    /// The first seed: it decides what breaks and when. Without it, one is drawn.
-    #[arg(long)]
-    seed: Option<u64>,
+    #[command(flatten)]
+    options: Options,
 
-    /// How many seeds, one after the other.
-    #[arg(long, default_value_t = 1)]
-    runs: u64,
-
-    /// Begin no further run after so many minutes.
-    #[arg(long)]
-    minutes: Option<u64>,
-
-    /// Leave out the seeds that this commit has passed, by `.tailrace/chaos/results.jsonl`.
-    #[arg(long)]
-    resume: bool,
-
-    /// A short schedule, for tests.
-    #[arg(long)]
-    quick: bool,
-
-    /// Print the schedules and break nothing.
-    #[arg(long)]
-    list: bool,
-}
-
-impl Arguments {
-    fn shape(&self) -> Shape {
-        if self.quick { Shape::QUICK } else { Shape::FULL }
-    }
+    /// Mounts are ours alone, so that disks that can be full may be mounted.
+    #[arg(long, hide = true)]
+    disks: bool,
 }
 
 #[tokio::main(worker_threads = 8)]
@@ -82,28 +61,28 @@ async fn main() -> ExitCode {
 }
 
 /// Runs the seeds until one shows something; says whether none did.
-async fn series(arguments: &Arguments) -> Result<bool> {
-    let first = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let seeds = first..first.saturating_add(arguments.runs);
-    let shape = arguments.shape();
-    if arguments.list {
+async fn series(Arguments { options, disks }: &Arguments) -> Result<bool> {
+    let first = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let seeds = first..first.saturating_add(options.runs);
+    let shape = if options.quick { Shape::QUICK } else { Shape::FULL };
+    if options.list {
         seeds.for_each(|seed| tell_schedule(seed, &schedule::draw(seed, &shape)));
         return Ok(true);
     }
     let begun = Instant::now();
-    let limit = arguments.minutes.map(|minutes| Duration::from_secs(60 * minutes));
+    let limit = options.minutes.map(|minutes| Duration::from_secs(60 * minutes));
     let commit = report::commit();
-    let passed = if arguments.resume { report::passed(&commit, arguments.quick) } else { Default::default() };
+    let passed = if options.resume { report::passed(&commit, options.quick) } else { Default::default() };
     let logs = report::folder();
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
     eprintln!("starting Postgres and three brokers …");
-    let cluster = Arc::new(Cluster::start(&logs.join("servers")).await?);
+    let cluster = Arc::new(Cluster::start(&logs.join("servers"), *disks).await?);
     let mut runs = 0;
     for (seed, number) in seeds.filter(|seed| !passed.contains(seed)).zip(1..) {
         if limit.is_some_and(|limit| begun.elapsed() >= limit) {
             break;
         }
-        if !one(&cluster, number, seed, arguments.quick, &commit).await? {
+        if !one(&cluster, number, seed, options.quick, &commit).await? {
             return Ok(false);
         }
         runs += 1;
@@ -150,7 +129,7 @@ fn tell_outcome(seed: u64, outcome: &Result<Outcome>, took: Duration) -> bool {
         Ok(Outcome { faults, events, recovery, findings }) => {
             let counts = &findings.counts;
             println!(
-                "seed {seed}: {events} events, {} faults, all published {:.1} s after the last was mended: {} lost, \
+                "seed {seed}: {events} events, {} faults, all published {:.1} s after the last was written: {} lost, \
                  {} duplicated, {} reordered, {} phantom, {} corrupt; {seconds:.0} s",
                 faults.len(),
                 recovery.as_secs_f64(),

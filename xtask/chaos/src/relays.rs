@@ -149,7 +149,8 @@ impl Relay {
     fn new(source: &Source, number: usize) -> Result<Self> {
         let name = if number == 0 { 'a' } else { 'b' };
         let ports = [Port::Free.lease()?, Port::Free.lease()?];
-        let [admin, ops] = [&ports[0], &ports[1]].map(|lease| SocketAddr::from((Ipv4Addr::LOCALHOST, lease.port())));
+        let [admin, ops] =
+            [&ports[0], &ports[1]].map(|lease| SocketAddr::from((Ipv4Addr::LOCALHOST, lease.port())));
         let launch = source
             .launch(number, &source.logs.join(format!("relay-{name}.log")))?
             .env("TAILRACE_LISTEN", admin.to_string())

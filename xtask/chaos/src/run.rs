@@ -16,7 +16,7 @@ use crate::source::Source;
 use crate::topics;
 use crate::writer::Writers;
 
-/// After healing everything must be published within this time.
+/// After that, with everything mended and written, all must be published.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(120);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -24,7 +24,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) struct Outcome {
     pub(crate) faults: Vec<Done>,
     pub(crate) events: u64,
-    /// From the mending of the last fault until the last event was published.
+    /// How long it took until all was published, once everything was mended and written.
     pub(crate) recovery: Duration,
     pub(crate) findings: Findings,
 }
@@ -44,10 +44,10 @@ pub(crate) async fn run(
 
     let injector = Injector::new(Arc::clone(cluster), Arc::clone(&relays), Arc::clone(&source));
     let faults = injector.carry_out(schedule).await?;
-    let healed = Instant::now();
     let journal = writers.finish().await?;
-    wait_for_position(cluster, &source, &relays, healed).await?;
-    let recovery = healed.elapsed();
+    let written = Instant::now();
+    wait_for_position(cluster, &source, &relays, written).await?;
+    let recovery = written.elapsed();
     relays.ensure_invariant().await?;
     tokio::task::block_in_place(|| relays.stop())?;
 
@@ -74,25 +74,28 @@ async fn wait_for_position(
     cluster: &Cluster,
     source: &Source,
     relays: &Relays,
-    healed: Instant,
+    written: Instant,
 ) -> Result<()> {
     let session = cluster.session(&source.name).await?;
-    let end: String =
-        session.client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
+    let end: String = session.client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
     let sql = "SELECT confirmed_flush_lsn >= $2::text::pg_lsn, confirmed_flush_lsn::text \
                FROM pg_replication_slots WHERE slot_name = $1";
     let mut looks = interval(LOOK_INTERVAL);
     loop {
         looks.tick().await;
         relays.ensure_alive()?;
-        let row = session.client.query_one(sql, &[&source.slot(), &end]).await.context("cannot look at the slot")?;
+        let row = session
+            .client
+            .query_one(sql, &[&source.slot(), &end])
+            .await
+            .context("cannot look at the slot")?;
         if row.get(0) {
             return Ok(());
         }
-        if healed.elapsed() > RECOVERY_TIMEOUT {
+        if written.elapsed() > RECOVERY_TIMEOUT {
             let confirmed: String = row.get(1);
             let states = relays.states().await;
-            bail!("not all is published {RECOVERY_TIMEOUT:?} after healing: {confirmed} of {end}; {states}");
+            bail!("after {RECOVERY_TIMEOUT:?} not all is published: {confirmed} of {end}; {states}");
         }
     }
 }

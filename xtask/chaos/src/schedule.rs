@@ -31,7 +31,7 @@ impl Shape {
     /// A run of a series.
     pub(crate) const FULL: Self = Self { window_ms: 25_000, faults: 6..=12, events: 20_000 };
     /// A run that tests have time for.
-    pub(crate) const QUICK: Self = Self { window_ms: 10_000, faults: 5..=6, events: 20_000 };
+    pub(crate) const QUICK: Self = Self { window_ms: 10_000, faults: 5..=6, events: 10_000 };
 }
 
 /// One fault of a schedule.
@@ -48,20 +48,12 @@ pub(crate) struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Fault {
-    /// `kill -9`, and started again.
-    KillRelay(Side),
-    /// SIGTERM, and started again.
-    StopRelay(Side),
-    /// SIGSTOP, then SIGCONT.
-    FreezeRelay(Side),
+    /// A relay is hit.
+    Relay(Blow, Side),
     /// The holder is frozen and its sessions in Postgres are ended: the other takes over, then the first wakes up.
     DeposeHolder,
-    /// `kill -9`, and started again.
-    KillBroker(usize),
-    /// SIGTERM, and started again.
-    StopBroker(usize),
-    /// SIGSTOP, then SIGCONT.
-    FreezeBroker(usize),
+    /// A broker is hit.
+    Broker(Blow, usize),
     /// `kill -9` of the server and all its processes, and started again.
     CrashPostgres,
     /// A fast shutdown, and started again.
@@ -74,6 +66,20 @@ pub(crate) enum Fault {
     SlowLink(Link),
     /// What is sent in one direction or in both never arrives, and nobody is told.
     HalfOpenLink(Link, Lost),
+    /// The disk of a server has no room left.
+    FillDisk(SmallDisk),
+}
+
+/// What happens to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Blow {
+    /// `kill -9`, and started again.
+    Kill,
+    /// SIGTERM, and started again.
+    Stop,
+    /// SIGSTOP, then SIGCONT.
+    Freeze,
 }
 
 /// One of the two relays, chosen when the fault begins.
@@ -125,6 +131,20 @@ pub(crate) enum Lost {
     Both,
 }
 
+/// A server whose data is on a small disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SmallDisk {
+    Postgres,
+    /// That of the last broker.
+    Broker,
+}
+
+impl SmallDisk {
+    /// The broker that has one.
+    pub(crate) const BROKER: usize = BROKERS - 1;
+}
+
 /// What one fault at a time may break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Part {
@@ -167,19 +187,21 @@ impl Step {
 
 impl Fault {
     fn draw(random: &mut Rng) -> Self {
-        match random.u32(0..24) {
-            0..3 => Self::KillRelay(Side::draw(random)),
-            3 => Self::StopRelay(Side::draw(random)),
-            4..6 => Self::FreezeRelay(Side::draw(random)),
+        match random.u32(0..26) {
+            0..3 => Self::Relay(Blow::Kill, Side::draw(random)),
+            3 => Self::Relay(Blow::Stop, Side::draw(random)),
+            4..6 => Self::Relay(Blow::Freeze, Side::draw(random)),
             6..8 => Self::DeposeHolder,
-            8..11 => Self::KillBroker(broker(random)),
-            11 => Self::StopBroker(broker(random)),
-            12..14 => Self::FreezeBroker(broker(random)),
+            8..11 => Self::Broker(Blow::Kill, broker(random)),
+            11 => Self::Broker(Blow::Stop, broker(random)),
+            12..14 => Self::Broker(Blow::Freeze, broker(random)),
             14..16 => Self::CrashPostgres,
             16 => Self::RestartPostgres,
             17 => Self::EndWalsender,
             18..20 => Self::CutLink(Link::draw(random)),
             20 => Self::SlowLink(Link::draw(random)),
+            21 => Self::FillDisk(SmallDisk::Postgres),
+            22 => Self::FillDisk(SmallDisk::Broker),
             _ => {
                 let lost = [Lost::Requests, Lost::Replies, Lost::Both][random.usize(0..3)];
                 Self::HalfOpenLink(Link::draw(random), lost)
@@ -190,28 +212,30 @@ impl Fault {
     /// How long it may last: short enough to be found broken again, long enough for time-outs to pass.
     fn duration_ms(self) -> RangeInclusive<u64> {
         match self {
-            Self::KillRelay(_) | Self::StopRelay(_) => 0..=4_000,
-            Self::FreezeRelay(_) => 300..=8_000,
+            Self::Relay(Blow::Kill | Blow::Stop, _) => 0..=4_000,
+            Self::Broker(Blow::Kill | Blow::Stop, _) => 0..=6_000,
+            Self::Relay(Blow::Freeze, _) | Self::Broker(Blow::Freeze, _) => 300..=8_000,
             Self::DeposeHolder => 2_000..=12_000,
-            Self::KillBroker(_) | Self::StopBroker(_) => 0..=6_000,
-            Self::FreezeBroker(_) => 300..=8_000,
             Self::CrashPostgres | Self::RestartPostgres => 0..=2_500,
             Self::EndWalsender => 0..=0,
             Self::CutLink(_) => 20..=4_000,
             Self::SlowLink(_) => 1_000..=6_000,
             Self::HalfOpenLink(..) => 300..=9_000,
+            Self::FillDisk(_) => 500..=5_000,
         }
     }
 
     /// What it breaks.
     pub(crate) fn parts(self) -> Vec<Part> {
         match self {
-            Self::KillRelay(side) | Self::StopRelay(side) | Self::FreezeRelay(side) => vec![Part::Relay(side)],
+            Self::Relay(_, side) => vec![Part::Relay(side)],
             Self::DeposeHolder => vec![Part::Relay(Side::Holder)],
-            Self::KillBroker(broker) | Self::StopBroker(broker) | Self::FreezeBroker(broker) => {
-                vec![Part::Broker(broker)]
-            }
-            Self::CrashPostgres | Self::RestartPostgres | Self::EndWalsender => vec![Part::Postgres],
+            Self::Broker(_, broker) => vec![Part::Broker(broker)],
+            Self::FillDisk(SmallDisk::Broker) => vec![Part::Broker(SmallDisk::BROKER)],
+            Self::CrashPostgres
+            | Self::RestartPostgres
+            | Self::EndWalsender
+            | Self::FillDisk(SmallDisk::Postgres) => vec![Part::Postgres],
             Self::CutLink(link) | Self::SlowLink(link) | Self::HalfOpenLink(link, _) => link.to.parts(),
         }
     }
@@ -261,13 +285,9 @@ impl fmt::Display for Step {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KillRelay(side) => write!(f, "kill -9 of the {side} relay"),
-            Self::StopRelay(side) => write!(f, "SIGTERM to the {side} relay"),
-            Self::FreezeRelay(side) => write!(f, "SIGSTOP of the {side} relay"),
+            Self::Relay(blow, side) => write!(f, "{blow} the {side} relay"),
             Self::DeposeHolder => f.write_str("SIGSTOP of the holding relay, its sessions ended"),
-            Self::KillBroker(broker) => write!(f, "kill -9 of broker {}", broker + 1),
-            Self::StopBroker(broker) => write!(f, "SIGTERM to broker {}", broker + 1),
-            Self::FreezeBroker(broker) => write!(f, "SIGSTOP of broker {}", broker + 1),
+            Self::Broker(blow, broker) => write!(f, "{blow} broker {}", broker + 1),
             Self::CrashPostgres => f.write_str("crash of Postgres"),
             Self::RestartPostgres => f.write_str("fast shutdown of Postgres"),
             Self::EndWalsender => f.write_str("walsender terminated"),
@@ -281,7 +301,19 @@ impl fmt::Display for Fault {
                 };
                 write!(f, "silence on {link}, {lost} lost")
             }
+            Self::FillDisk(SmallDisk::Postgres) => f.write_str("full disk of Postgres"),
+            Self::FillDisk(SmallDisk::Broker) => write!(f, "full disk of broker {}", SmallDisk::BROKER + 1),
         }
+    }
+}
+
+impl fmt::Display for Blow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kill => "kill -9 of",
+            Self::Stop => "SIGTERM to",
+            Self::Freeze => "SIGSTOP of",
+        })
     }
 }
 
@@ -325,7 +357,15 @@ mod tests {
     #[test]
     fn a_seed_stays_what_it_was() {
         let told: Vec<String> = draw(1, &Shape::QUICK).iter().map(ToString::to_string).collect();
-        assert_eq!(told, Vec::<String>::new());
+        let expected = [
+            "  1.0 s  crash of Postgres, for 0.3 s",
+            "  1.3 s  silence on both relays' links to broker 1, requests lost, for 4.3 s",
+            "  4.6 s  full disk of broker 3, for 2.9 s",
+            "  5.8 s  silence on both relays' links to Postgres, everything lost, for 7.0 s",
+            "  7.9 s  SIGSTOP of the holding relay, for 4.2 s",
+            "  8.9 s  fast shutdown of Postgres, for 1.3 s",
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]
@@ -347,10 +387,11 @@ mod tests {
     fn a_hundred_seeds_hold_every_kind_of_fault() {
         let name = |step: &Step| {
             let text = format!("{:?}", step.fault);
-            text.split('(').next().unwrap_or_default().to_owned()
+            let words = text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
+            words.take(2).collect::<String>()
         };
         let kinds: std::collections::BTreeSet<String> =
             (0..100).flat_map(|seed| draw(seed, &Shape::FULL)).map(|step| name(&step)).collect();
-        assert_eq!(kinds.len(), 13, "{kinds:?}");
+        assert_eq!(kinds.len(), 15, "{kinds:?}");
     }
 }

@@ -53,7 +53,8 @@ pub(crate) fn read(bootstrap: &str, topics: &[String]) -> Result<Vec<Record>> {
             Err(error) => return Err(error).context("cannot read the topics"),
         }
     }
-    records.sort_by(|a: &Record, b| (&a.topic, a.partition, a.offset).cmp(&(&b.topic, b.partition, b.offset)));
+    records
+        .sort_by(|a: &Record, b| (&a.topic, a.partition, a.offset).cmp(&(&b.topic, b.partition, b.offset)));
     Ok(records)
 }
 
@@ -71,7 +72,8 @@ fn consumer(bootstrap: &str, isolation_level: &str) -> Result<BaseConsumer> {
 fn partitions(consumer: &BaseConsumer, topics: &[String]) -> Result<Vec<(String, i32)>> {
     let mut partitions = Vec::new();
     for topic in topics {
-        let metadata = consumer.fetch_metadata(Some(topic), SILENCE_MAX).context("the brokers do not answer")?;
+        let metadata =
+            consumer.fetch_metadata(Some(topic), SILENCE_MAX).context("the brokers do not answer")?;
         let of_topic = metadata.topics().iter().flat_map(|topic| topic.partitions());
         partitions.extend(of_topic.map(|partition| (topic.clone(), partition.id())));
     }

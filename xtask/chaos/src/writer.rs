@@ -65,7 +65,8 @@ pub(crate) struct Journal {
 impl Writers {
     /// Starts them. The seed decides what they write, not when.
     pub(crate) fn start(url: &str, seed: u64, wanted: u64) -> Self {
-        let shared = Arc::new(Shared { committed: AtomicU64::new(0), wanted, is_over: AtomicBool::new(false) });
+        let shared =
+            Arc::new(Shared { committed: AtomicU64::new(0), wanted, is_over: AtomicBool::new(false) });
         let mut tasks = JoinSet::new();
         for number in 0..WRITERS {
             let random = Rng::with_seed(seed.wrapping_mul(31).wrapping_add(number as u64));
@@ -160,7 +161,8 @@ impl Writer {
     /// is another one by now.
     async fn look(&mut self, client: &Client) -> Result<Statement, SessionLost> {
         let names: Vec<&str> = self.keys.iter().map(|key| key.name.as_str()).collect();
-        let sql = "SELECT aggregate_id, max(aggregate_version) FROM outbox WHERE aggregate_id = ANY($1) GROUP BY 1";
+        let sql =
+            "SELECT aggregate_id, max(aggregate_version) FROM outbox WHERE aggregate_id = ANY($1) GROUP BY 1";
         let rows = client.query(sql, &[&names]).await?;
         let versions: BTreeMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         for key in &mut self.keys {

@@ -6,20 +6,52 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rustix::process::geteuid;
 
 use crate::artefacts::programs;
 use crate::tools::{self, Purpose};
 use crate::workspace;
 
 /// The seed of [`quick`].
-const QUICK_SEED: &str = "1";
+const QUICK_SEED: u64 = 1;
 
-/// The options of `chaos`.
-#[derive(Debug, Args)]
+/// The options of `chaos`, and of the program behind it.
+#[derive(Debug, Clone, Default, Args)]
 pub struct Options {
-    /// The options of a series: `chaos -- --help` lists them.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
-    arguments: Vec<String>,
+    /// The first seed: it decides what breaks and when. Without it, one is drawn.
+    #[arg(long)]
+    pub seed: Option<u64>,
+
+    /// How many seeds, one after the other.
+    #[arg(long, default_value_t = 1)]
+    pub runs: u64,
+
+    /// Begin no further run after so many minutes.
+    #[arg(long)]
+    pub minutes: Option<u64>,
+
+    /// Leave out the seeds that this commit has passed, by `.tailrace/chaos/results.jsonl`.
+    #[arg(long)]
+    pub resume: bool,
+
+    /// A short schedule, for tests.
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Print the schedules and break nothing.
+    #[arg(long)]
+    pub list: bool,
+}
+
+impl Options {
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![format!("--runs={}", self.runs)];
+        arguments.extend(self.seed.map(|seed| format!("--seed={seed}")));
+        arguments.extend(self.minutes.map(|minutes| format!("--minutes={minutes}")));
+        let flags = [("--resume", self.resume), ("--quick", self.quick), ("--list", self.list)];
+        arguments.extend(flags.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| (*name).to_owned()));
+        arguments
+    }
 }
 
 /// Builds and runs.
@@ -29,8 +61,7 @@ pub struct Options {
 /// When something is missing, cannot be built or cannot be started.
 pub fn run(options: &Options) -> Result<ExitCode> {
     tools::check(Purpose::Run, false)?;
-    let done = build()? && chaos(&options.arguments)?;
-    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if build()? && chaos(options)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// One short run with a fixed seed, for the tests.
@@ -39,11 +70,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 ///
 /// When it finds something, or cannot be built or started.
 pub fn quick() -> Result<()> {
-    let arguments = ["--quick", "--seed", QUICK_SEED].map(str::to_owned);
-    if build()? && chaos(&arguments)? {
+    let options = Options { seed: Some(QUICK_SEED), runs: 1, quick: true, ..Options::default() };
+    if build()? && chaos(&options)? {
         return Ok(());
     }
-    bail!("see above; `cargo xtask chaos {}` does the same again", arguments.join(" "))
+    bail!("`cargo xtask chaos {}` does the same again", options.arguments().join(" "))
 }
 
 /// The whole workspace, as the tests do: asked for fewer packages, cargo would choose other features and build the
@@ -56,8 +87,29 @@ fn build() -> Result<bool> {
     Ok(build.context("cannot start cargo")?.success())
 }
 
-fn chaos(arguments: &[String]) -> Result<bool> {
+fn chaos(options: &Options) -> Result<bool> {
     let program = programs()?.join("tailrace-chaos");
-    let status = Command::new(&program).args(arguments).status();
+    let mut command = if geteuid().is_root() {
+        // Disks that can be full are mounted where nobody else sees them, and are gone with the last process.
+        let mut unshare = Command::new("unshare");
+        unshare.arg("--mount").arg("--").arg(&program).arg("--disks");
+        unshare
+    } else {
+        Command::new(&program)
+    };
+    let status = command.args(options.arguments()).status();
     Ok(status.with_context(|| format!("cannot start {}", program.display()))?.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_passed_on() {
+        let options =
+            Options { seed: Some(7), runs: 3, minutes: Some(5), resume: true, quick: true, list: false };
+        assert_eq!(options.arguments(), ["--runs=3", "--seed=7", "--minutes=5", "--resume", "--quick"]);
+        assert_eq!(Options { runs: 1, ..Options::default() }.arguments(), ["--runs=1"]);
+    }
 }
