@@ -39,6 +39,8 @@ pub(crate) struct Status {
     pub(crate) dead_letters_before: u64,
     pub(crate) retries: u64,
     pub(crate) slot: Option<Slot>,
+    /// The server's process that sends our stream.
+    stream_pid: Option<i32>,
     /// The trouble that the log has already told of.
     said: Option<Trouble>,
 }
@@ -133,10 +135,15 @@ impl Board {
         &self.inner.source
     }
 
-    /// Up to where everything is in Kafka, while the source is ours.
-    pub(crate) fn streaming_from(&self) -> Option<Lsn> {
+    /// Whether the slot was told of more than we have in Kafka, which must never be. The slot must have been looked at
+    /// before: what was confirmed then is durable by now. A slot that our own stream is not on says nothing: while we
+    /// were frozen, another relay may have taken the source and be ahead of us.
+    pub(crate) fn is_overtaken_by(&self, slot: &SlotRow) -> bool {
         let status = self.lock();
-        status.progress.filter(|_| status.state == State::Streaming).map(|progress| progress.durable)
+        let is_ours = status.state == State::Streaming
+            && slot.active_pid.is_some_and(|pid| status.stream_pid == Some(pid));
+        let durable = status.progress.filter(|_| is_ours).map(|progress| progress.durable);
+        durable.is_some_and(|durable| slot.confirmed_flush_lsn.is_some_and(|confirmed| confirmed > durable))
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -148,10 +155,11 @@ impl Board {
         self.lock().state = State::Starting;
     }
 
-    /// The source is ours, from this progress on.
-    pub(crate) fn streaming(&self, progress: Progress) {
+    /// The source is ours, from this progress on; that process of the server sends the stream.
+    pub(crate) fn streaming(&self, progress: Progress, stream_pid: i32) {
         self.change(|status| {
             status.state = State::Streaming;
+            status.stream_pid = Some(stream_pid);
             status.progress = Some(progress);
             status.problem.clear();
             status.said = None;
@@ -213,5 +221,56 @@ impl Board {
 
     fn lock(&self) -> MutexGuard<'_, Status> {
         self.inner.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tailrace_runtime::health::Readiness;
+    use tailrace_runtime::shutdown::Shutdown;
+
+    use super::*;
+
+    const OURS: i32 = 17;
+
+    fn progress(durable: u64) -> Progress {
+        Progress {
+            durable: Lsn::new(durable),
+            received: Lsn::new(durable),
+            in_flight_events: 0,
+            waiting_events: 0,
+            oldest_committed_at_us: None,
+            published_events: 0,
+            dead_letters: 0,
+            parked_keys: 0,
+        }
+    }
+
+    #[track_caller]
+    fn check(active_pid: Option<i32>, confirmed: u64, expected: bool) {
+        let board = Board::new("users", Readiness::new(Shutdown::new()).condition("relay"));
+        let slot = SlotRow {
+            plugin: None,
+            database: None,
+            active: active_pid.is_some(),
+            active_pid,
+            restart_lsn: None,
+            confirmed_flush_lsn: Some(Lsn::new(confirmed)),
+            wal_status: None,
+            safe_wal_size_bytes: None,
+        };
+        assert!(!board.is_overtaken_by(&slot), "nothing is streamed yet");
+        board.streaming(progress(100), OURS);
+        assert_eq!(board.is_overtaken_by(&slot), expected, "{active_pid:?} {confirmed}");
+        board.trouble(&Trouble::Standby);
+        assert!(!board.is_overtaken_by(&slot), "nothing is streamed any more");
+    }
+
+    #[test]
+    fn a_slot_is_ahead_of_kafka_only_if_our_own_stream_is_on_it() {
+        check(Some(OURS), 100, false);
+        check(Some(OURS), 101, true);
+        check(Some(OURS + 1), 101, false);
+        check(None, 101, false);
     }
 }

@@ -94,7 +94,7 @@ async fn attempt(
     let parked = std::mem::take(&mut holding.parked);
     let mut engine = engine(config, source, holding.position, parked);
     requests::dismiss(requests);
-    board.streaming(engine.progress());
+    board.streaming(engine.progress(), holding.stream.backend_pid());
     let desk = DeskWork::new(config, source, requests);
     let end = stream(&mut holding, &mut engine, board, desk, shutdown).await;
     board.ended(engine.progress());

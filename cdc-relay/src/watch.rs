@@ -71,10 +71,8 @@ fn publish(board: &Board) {
         if let Some(bytes) = slot.row.safe_wal_size_bytes {
             gauge("tailrace_relay_slot_safe_wal_bytes", bytes as f64);
         }
-        // The board is asked after the server: what was confirmed then must be durable by now.
-        let is_broken = board.streaming_from().is_some_and(|durable| confirmed > durable);
         let violations = metrics::counter!("tailrace_relay_ack_invariant_violations_total", &labels);
-        violations.increment(u64::from(is_broken));
+        violations.increment(u64::from(board.is_overtaken_by(&slot.row)));
     }
 }
 
