@@ -126,7 +126,8 @@ fn tell_outcome(seed: u64, outcome: &Result<Outcome>, took: Duration) -> bool {
             println!("seed {seed}: FAILED after {seconds:.0} s: {error:#}");
             false
         }
-        Ok(Outcome { faults, events, recovery, findings }) => {
+        Ok(outcome) => {
+            let Outcome { faults, events, recovery, findings, complaints } = outcome;
             let counts = &findings.counts;
             println!(
                 "seed {seed}: {events} events, {} faults, all published {:.1} s after the last was written: {} lost, \
@@ -139,8 +140,8 @@ fn tell_outcome(seed: u64, outcome: &Result<Outcome>, took: Duration) -> bool {
                 counts.phantom,
                 counts.corrupt
             );
-            findings.breaches.iter().for_each(|breach| println!("  {breach}"));
-            counts.are_zero()
+            findings.breaches.iter().chain(complaints).for_each(|breach| println!("  {breach}"));
+            outcome.is_well()
         }
     }
 }

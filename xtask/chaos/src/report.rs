@@ -28,6 +28,7 @@ pub(crate) struct Line<'a> {
     pub(crate) error: Option<String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(crate) counts: Option<&'a Counts>,
+    pub(crate) complaints: &'a [String],
     pub(crate) events: u64,
     pub(crate) recovery_s: f64,
     pub(crate) seconds: f64,
@@ -43,7 +44,7 @@ struct Earlier {
     verdict: String,
 }
 
-/// All five counts are 0.
+/// All five counts are 0, and nothing else was wrong.
 const ZERO: &str = "zero";
 
 impl<'a> Line<'a> {
@@ -58,8 +59,8 @@ impl<'a> Line<'a> {
     ) -> Result<Self> {
         let done = outcome.as_ref().ok();
         let counts = done.map(|outcome| &outcome.findings.counts);
-        let verdict = match counts {
-            Some(counts) if counts.are_zero() => ZERO,
+        let verdict = match done {
+            Some(outcome) if outcome.is_well() => ZERO,
             Some(_) => "breach",
             None => "failed",
         };
@@ -74,6 +75,7 @@ impl<'a> Line<'a> {
             verdict,
             error: outcome.as_ref().err().map(|error| format!("{error:#}")),
             counts,
+            complaints: done.map_or(&[], |outcome| &outcome.complaints),
             events: done.map_or(0, |outcome| outcome.events),
             recovery_s: done.map_or(0.0, |outcome| outcome.recovery.as_secs_f64()),
             seconds: took.as_secs_f64(),

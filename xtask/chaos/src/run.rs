@@ -27,6 +27,15 @@ pub(crate) struct Outcome {
     /// How long it took until all was published, once everything was mended and written.
     pub(crate) recovery: Duration,
     pub(crate) findings: Findings,
+    /// What else must not be.
+    pub(crate) complaints: Vec<String>,
+}
+
+impl Outcome {
+    /// Whether nothing was wrong.
+    pub(crate) fn is_well(&self) -> bool {
+        self.findings.counts.are_zero() && self.complaints.is_empty()
+    }
 }
 
 /// Runs the schedule. The source is removed again unless something was found.
@@ -48,8 +57,8 @@ pub(crate) async fn run(
     let written = Instant::now();
     wait_for_position(cluster, &source, &relays, written).await?;
     let recovery = written.elapsed();
-    relays.ensure_invariant().await?;
-    tokio::task::block_in_place(|| relays.stop())?;
+    let mut complaints = relays.broken_invariants().await;
+    complaints.extend(tokio::task::block_in_place(|| relays.stop()));
 
     let rows = source.rows(cluster).await?;
     let events = rows.len() as u64;
@@ -63,10 +72,11 @@ pub(crate) async fn run(
     topics::settle(&bootstrap, &topics).await?;
     let records = tokio::task::block_in_place(|| topics::read(&bootstrap, &topics))?;
     let findings = checker::compare(&rows, &records, &journal.rolled_back, &*source);
-    if findings.counts.are_zero() {
+    let outcome = Outcome { faults, events, recovery, findings, complaints };
+    if outcome.is_well() {
         source.remove(cluster).await?;
     }
-    Ok(Outcome { faults, events, recovery, findings })
+    Ok(outcome)
 }
 
 /// Waits until the relay has told Postgres that everything is published which was committed by now.
