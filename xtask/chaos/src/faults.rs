@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, interval, sleep, sleep_until};
-use xtask::native::Postgres;
+use xtask::native::{Kafka, Postgres};
 
 use crate::cluster::{Cluster, RELAYS};
 use crate::proxy::Mode;
@@ -99,6 +99,7 @@ impl Injector {
             Fault::Relay(blow, side) => self.relay(blow, side, lasts).await,
             Fault::DeposeHolder => self.depose(lasts).await,
             Fault::Broker(blow, broker) => self.broker(blow, broker, lasts).await,
+            Fault::KillKafka => self.kill_kafka(lasts).await,
             Fault::CrashPostgres => self.postgres(Postgres::crash, lasts).await,
             Fault::RestartPostgres => self.postgres(Postgres::stop, lasts).await,
             Fault::EndWalsender => self.end_sessions("backend_type = 'walsender'").await,
@@ -155,6 +156,21 @@ impl Injector {
             Blow::Kill | Blow::Stop => block_in_place(|| broker.start_again())?,
             Blow::Freeze => broker.signal(Signal::CONT),
         }
+        Ok(String::new())
+    }
+
+    async fn kill_kafka(&self, lasts: Duration) -> Result<String> {
+        let brokers = &self.cluster.brokers;
+        block_in_place(|| brokers.iter().for_each(Kafka::kill));
+        sleep(lasts).await;
+        // All at once: a majority must be starting before one of them answers.
+        block_in_place(|| {
+            std::thread::scope(|scope| {
+                let starts: Vec<_> =
+                    brokers.iter().map(|broker| scope.spawn(|| broker.start_again())).collect();
+                starts.into_iter().try_for_each(|start| start.join().expect("starting does not panic"))
+            })
+        })?;
         Ok(String::new())
     }
 

@@ -54,6 +54,8 @@ pub(crate) enum Fault {
     DeposeHolder,
     /// A broker is hit.
     Broker(Blow, usize),
+    /// `kill -9` of all brokers at once, as by a power cut of their rack; then all are started again.
+    KillKafka,
     /// `kill -9` of the server and all its processes, and started again.
     CrashPostgres,
     /// A fast shutdown, and started again.
@@ -187,7 +189,7 @@ impl Step {
 
 impl Fault {
     fn draw(random: &mut Rng) -> Self {
-        match random.u32(0..26) {
+        match random.u32(0..27) {
             0..3 => Self::Relay(Blow::Kill, Side::draw(random)),
             3 => Self::Relay(Blow::Stop, Side::draw(random)),
             4..6 => Self::Relay(Blow::Freeze, Side::draw(random)),
@@ -202,6 +204,7 @@ impl Fault {
             20 => Self::SlowLink(Link::draw(random)),
             21 => Self::FillDisk(SmallDisk::Postgres),
             22 => Self::FillDisk(SmallDisk::Broker),
+            23 => Self::KillKafka,
             _ => {
                 let lost = [Lost::Requests, Lost::Replies, Lost::Both][random.usize(0..3)];
                 Self::HalfOpenLink(Link::draw(random), lost)
@@ -214,13 +217,14 @@ impl Fault {
         match self {
             Self::Relay(Blow::Kill | Blow::Stop, _) => 0..=4_000,
             Self::Broker(Blow::Kill | Blow::Stop, _) => 0..=6_000,
+            Self::KillKafka => 0..=1_000,
             Self::Relay(Blow::Freeze, _) | Self::Broker(Blow::Freeze, _) => 300..=8_000,
             Self::DeposeHolder => 2_000..=12_000,
             Self::CrashPostgres | Self::RestartPostgres => 0..=2_500,
             Self::EndWalsender => 0..=0,
             Self::CutLink(_) => 20..=4_000,
             Self::SlowLink(_) => 1_000..=6_000,
-            Self::HalfOpenLink(..) => 300..=9_000,
+            Self::HalfOpenLink(..) => 300..=12_000,
             Self::FillDisk(_) => 500..=5_000,
         }
     }
@@ -231,6 +235,7 @@ impl Fault {
             Self::Relay(_, side) => vec![Part::Relay(side)],
             Self::DeposeHolder => vec![Part::Relay(Side::Holder)],
             Self::Broker(_, broker) => vec![Part::Broker(broker)],
+            Self::KillKafka => (0..BROKERS).map(Part::Broker).collect(),
             Self::FillDisk(SmallDisk::Broker) => vec![Part::Broker(SmallDisk::BROKER)],
             Self::CrashPostgres
             | Self::RestartPostgres
@@ -288,6 +293,7 @@ impl fmt::Display for Fault {
             Self::Relay(blow, side) => write!(f, "{blow} the {side} relay"),
             Self::DeposeHolder => f.write_str("SIGSTOP of the holding relay, its sessions ended"),
             Self::Broker(blow, broker) => write!(f, "{blow} broker {}", broker + 1),
+            Self::KillKafka => f.write_str("kill -9 of all brokers"),
             Self::CrashPostgres => f.write_str("crash of Postgres"),
             Self::RestartPostgres => f.write_str("fast shutdown of Postgres"),
             Self::EndWalsender => f.write_str("walsender terminated"),
@@ -358,12 +364,12 @@ mod tests {
     fn a_seed_stays_what_it_was() {
         let told: Vec<String> = draw(1, &Shape::QUICK).iter().map(ToString::to_string).collect();
         let expected = [
-            "  1.0 s  crash of Postgres, for 0.3 s",
-            "  1.3 s  silence on both relays' links to broker 1, requests lost, for 4.3 s",
-            "  4.6 s  full disk of broker 3, for 2.9 s",
-            "  5.8 s  silence on both relays' links to Postgres, everything lost, for 7.0 s",
-            "  7.9 s  SIGSTOP of the holding relay, for 4.2 s",
-            "  8.9 s  fast shutdown of Postgres, for 1.3 s",
+            "  1.6 s  cut of the holding relay's link to broker 1, for 1.6 s",
+            "  1.8 s  crash of Postgres, for 0.2 s",
+            "  5.8 s  silence on both relays' links to Postgres, everything lost, for 9.3 s",
+            "  6.0 s  kill -9 of all brokers, for 0.6 s",
+            "  8.6 s  full disk of Postgres, for 1.2 s",
+            "  9.4 s  full disk of broker 3, for 2.4 s",
         ];
         assert_eq!(told, expected);
     }
@@ -392,6 +398,6 @@ mod tests {
         };
         let kinds: std::collections::BTreeSet<String> =
             (0..100).flat_map(|seed| draw(seed, &Shape::FULL)).map(|step| name(&step)).collect();
-        assert_eq!(kinds.len(), 15, "{kinds:?}");
+        assert_eq!(kinds.len(), 16, "{kinds:?}");
     }
 }
