@@ -63,7 +63,8 @@ async fn main() -> ExitCode {
 /// Runs the seeds until one shows something; says whether none did.
 async fn series(Arguments { options, disks }: &Arguments) -> Result<bool> {
     let first = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let seeds = first..first.saturating_add(options.runs);
+    let runs = options.runs.unwrap_or(if options.minutes.is_some() { u64::MAX } else { 1 });
+    let seeds = first..first.saturating_add(runs);
     let shape = if options.quick { Shape::QUICK } else { Shape::FULL };
     if options.list {
         seeds.for_each(|seed| tell_schedule(seed, &schedule::draw(seed, &shape)));

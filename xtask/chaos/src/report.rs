@@ -16,6 +16,9 @@ use crate::checker::Counts;
 use crate::run::Outcome;
 use crate::schedule::Step;
 
+/// Stands behind a commit that the files differ from.
+const CHANGED: &str = "+";
+
 /// A line of the file.
 #[derive(Serialize)]
 pub(crate) struct Line<'a> {
@@ -106,8 +109,11 @@ pub(crate) fn append(line: &Line<'_>) -> Result<()> {
     file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The seeds that this commit has passed.
+/// The seeds that this commit has passed. Of files that differ from their commit nothing is known.
 pub(crate) fn passed(commit: &str, quick: bool) -> BTreeSet<u64> {
+    if commit.ends_with(CHANGED) {
+        return BTreeSet::new();
+    }
     let text = fs::read_to_string(file()).unwrap_or_default();
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Earlier>(line).ok());
     lines
@@ -122,6 +128,6 @@ pub(crate) fn commit() -> String {
         let output = Command::new("git").args(arguments).current_dir(workspace::root()).output();
         output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
     };
-    let changed = if git(&["status", "--porcelain"]).is_empty() { "" } else { "+" };
+    let changed = if git(&["status", "--porcelain"]).is_empty() { "" } else { CHANGED };
     format!("{}{changed}", git(&["rev-parse", "--short=12", "HEAD"]))
 }

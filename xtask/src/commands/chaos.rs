@@ -22,9 +22,9 @@ pub struct Options {
     #[arg(long)]
     pub seed: Option<u64>,
 
-    /// How many seeds, one after the other.
-    #[arg(long, default_value_t = 1)]
-    pub runs: u64,
+    /// How many seeds, one after the other: 1, or with `--minutes` as many as there is time for.
+    #[arg(long)]
+    pub runs: Option<u64>,
 
     /// Begin no further run after so many minutes.
     #[arg(long)]
@@ -45,9 +45,9 @@ pub struct Options {
 
 impl Options {
     fn arguments(&self) -> Vec<String> {
-        let mut arguments = vec![format!("--runs={}", self.runs)];
-        arguments.extend(self.seed.map(|seed| format!("--seed={seed}")));
-        arguments.extend(self.minutes.map(|minutes| format!("--minutes={minutes}")));
+        let numbers = [("--seed", self.seed), ("--runs", self.runs), ("--minutes", self.minutes)];
+        let numbers = numbers.into_iter().filter_map(|(name, number)| Some(format!("{name}={}", number?)));
+        let mut arguments: Vec<String> = numbers.collect();
         let flags = [("--resume", self.resume), ("--quick", self.quick), ("--list", self.list)];
         arguments.extend(flags.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| (*name).to_owned()));
         arguments
@@ -70,7 +70,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 ///
 /// When it finds something, or cannot be built or started.
 pub fn quick() -> Result<()> {
-    let options = Options { seed: Some(QUICK_SEED), runs: 1, quick: true, ..Options::default() };
+    let options = Options { seed: Some(QUICK_SEED), quick: true, ..Options::default() };
     if build()? && chaos(&options)? {
         return Ok(());
     }
@@ -108,8 +108,9 @@ mod tests {
     #[test]
     fn options_are_passed_on() {
         let options =
-            Options { seed: Some(7), runs: 3, minutes: Some(5), resume: true, quick: true, list: false };
-        assert_eq!(options.arguments(), ["--runs=3", "--seed=7", "--minutes=5", "--resume", "--quick"]);
-        assert_eq!(Options { runs: 1, ..Options::default() }.arguments(), ["--runs=1"]);
+            Options { seed: Some(7), minutes: Some(5), resume: true, quick: true, ..Options::default() };
+        assert_eq!(options.arguments(), ["--seed=7", "--minutes=5", "--resume", "--quick"]);
+        let options = Options { runs: Some(3), list: true, ..Options::default() };
+        assert_eq!(options.arguments(), ["--runs=3", "--list"]);
     }
 }
