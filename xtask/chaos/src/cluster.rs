@@ -44,6 +44,9 @@ const PATIENCE: [(&str, &str); 3] = [
     ("replica.lag.time.max.ms", "5000"),
 ];
 
+/// Brokers live for seconds here: what a virtual machine does for the long run only delays their start.
+const QUICK_START: [&str; 2] = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+
 /// The servers and the links.
 pub(crate) struct Cluster {
     pub(crate) postgres: Postgres,
@@ -248,6 +251,7 @@ fn broker_options(
         port: Port::Fixed(own.plain.port()),
         controller_port: Port::Fixed(own.controller.port()),
         heap_mb: 384,
+        java_options: QUICK_START.map(str::to_owned).into(),
         log: Some(logs.join(format!("kafka-{}.log", number + 1))),
         cluster_id: Some(cluster_id.to_owned()),
         settings: settings.map(|(name, value)| (name.to_owned(), value)).collect(),

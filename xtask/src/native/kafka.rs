@@ -33,6 +33,8 @@ pub struct KafkaOptions {
     pub controller_port: Port,
     /// The heap of its virtual machine in megabytes.
     pub heap_mb: u32,
+    /// More options of its virtual machine.
+    pub java_options: Vec<String>,
     /// The file it logs to; `None` is its folder with `.log` appended.
     pub log: Option<PathBuf>,
     /// The cluster its data is formatted for; `None` is a new one.
@@ -47,6 +49,7 @@ impl Default for KafkaOptions {
             port: Port::Free,
             controller_port: Port::Free,
             heap_mb: 512,
+            java_options: Vec::new(),
             log: None,
             cluster_id: None,
             settings: Vec::new(),
@@ -174,7 +177,8 @@ impl Kafka {
 
     fn launch(&self) -> Result<()> {
         let heap = format!("-Xmx{}m", self.options.heap_mb);
-        let child = self.java().arg(heap).arg("kafka.Kafka").arg(self.file("server.properties")).start()?;
+        let java = self.java().arg(heap).args(self.options.java_options.iter());
+        let child = java.arg("kafka.Kafka").arg(self.file("server.properties")).start()?;
         let ready = until(START_TIMEOUT, || match child.ended() {
             Some(_) => Some(false),
             None => answers(self.address()).then_some(true),
