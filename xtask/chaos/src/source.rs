@@ -73,14 +73,8 @@ impl Source {
         EVENT_TYPES.iter().map(|event_type| self.topic(event_type)).collect()
     }
 
-    /// The topic that must stay empty.
-    pub(crate) fn dead_letter_topic(&self) -> String {
+    fn dead_letter_topic(&self) -> String {
         format!("{}.dead-letter", self.name)
-    }
-
-    /// The topic of the position.
-    pub(crate) fn position_topic(&self) -> String {
-        format!("tailrace.position.{}", self.name)
     }
 
     /// Every committed row.
@@ -101,7 +95,8 @@ impl Source {
         let admin: AdminClient<DefaultClientContext> =
             ClientConfig::new().set("bootstrap.servers", cluster.bootstrap()).create()?;
         let mut topics = self.event_topics();
-        topics.extend([self.dead_letter_topic(), self.position_topic()]);
+        topics.push(self.dead_letter_topic());
+        topics.extend(["position", "parked"].map(|what| format!("tailrace.{what}.{}", self.name)));
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         let options = AdminOptions::new().request_timeout(Some(DELETE_TIMEOUT));
         admin.delete_topics(&names, &options).await.context("cannot delete the topics")?;
