@@ -74,10 +74,11 @@ async fn series(Arguments { options, disks }: &Arguments) -> Result<bool> {
     let limit = options.minutes.map(|minutes| Duration::from_secs(60 * minutes));
     let commit = report::commit();
     let passed = if options.resume { report::passed(&commit, options.quick) } else { Default::default() };
-    let logs = report::folder();
+    let logs = report::folder().join("servers");
+    let _ = std::fs::remove_dir_all(&logs);
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
     eprintln!("starting Postgres and three brokers …");
-    let cluster = Arc::new(Cluster::start(&logs.join("servers"), *disks).await?);
+    let cluster = Arc::new(Cluster::start(&logs, *disks).await?);
     let mut runs = 0;
     for (seed, number) in seeds.filter(|seed| !passed.contains(seed)).zip(1..) {
         if limit.is_some_and(|limit| begun.elapsed() >= limit) {
