@@ -2,12 +2,13 @@
 //! `read_committed` reader finds, and says what does not fit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// How many breaches are described; all are counted.
-const DESCRIBED_MAX: usize = 10;
+/// How many breaches of a kind are described; all are counted.
+const DESCRIBED_MAX: u64 = 3;
 
 /// A committed row of the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +68,33 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    pub(crate) fn are_zero(&self) -> bool {
-        *self == Self::default()
+    /// Whether everything that is promised was kept.
+    pub(crate) fn keep(&self, delivery: Delivery) -> bool {
+        let duplicated = match delivery {
+            Delivery::ExactlyOnce => 0,
+            Delivery::AtLeastOnce => self.duplicated,
+        };
+        *self == Self { duplicated, ..Self::default() }
+    }
+}
+
+/// What is promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Delivery {
+    /// Every event once.
+    ExactlyOnce,
+    /// Every event, now and then again.
+    AtLeastOnce,
+}
+
+impl fmt::Display for Delivery {
+    /// As the relay's configuration spells it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ExactlyOnce => "exactly-once",
+            Self::AtLeastOnce => "at-least-once",
+        })
     }
 }
 
@@ -80,11 +106,11 @@ pub(crate) struct Findings {
     pub(crate) breaches: Vec<String>,
 }
 
-impl Findings {
-    fn describe(&mut self, breach: impl FnOnce() -> String) {
-        if self.breaches.len() < DESCRIBED_MAX {
-            self.breaches.push(breach());
-        }
+/// One more of a kind; the first are described.
+fn add(count: &mut u64, breaches: &mut Vec<String>, breach: impl FnOnce() -> String) {
+    *count += 1;
+    if *count <= DESCRIBED_MAX {
+        breaches.push(breach());
     }
 }
 
@@ -96,36 +122,37 @@ pub(crate) fn compare(
     places: &impl Places,
 ) -> Findings {
     let rows_by_id: HashMap<Uuid, &Row> = rows.iter().map(|row| (row.id, row)).collect();
-    let mut findings = Findings::default();
+    let (mut counts, mut breaches) = (Counts::default(), Vec::new());
     let mut first: HashMap<Uuid, &Record> = HashMap::new();
     let mut order = Order::default();
     for record in records {
         let known = record.header.as_ref().and_then(|header| Some((header, *rows_by_id.get(&header.id)?)));
         let Some((header, row)) = known else {
-            findings.counts.phantom += 1;
-            findings.describe(|| phantom(record, rolled_back));
+            add(&mut counts.phantom, &mut breaches, || phantom(record, rolled_back));
             continue;
         };
         if let Some(before) = first.get(&row.id) {
-            findings.counts.duplicated += 1;
-            findings.describe(|| format!("duplicated: {} and again {}", place(before), place(record)));
+            add(&mut counts.duplicated, &mut breaches, || {
+                format!("duplicated: {} and again {}", place(before), place(record))
+            });
             continue;
         }
         first.insert(row.id, record);
         if let Some(difference) = difference(row, record, header, places) {
-            findings.counts.corrupt += 1;
-            findings.describe(|| format!("corrupt: {difference}: {} was made of {row:?}", place(record)));
+            add(&mut counts.corrupt, &mut breaches, || {
+                format!("corrupt: {difference}: {} was made of {row:?}", place(record))
+            });
         }
         if let Some(later) = order.is_late(row, record, header) {
-            findings.counts.reordered += 1;
-            findings.describe(|| format!("reordered: {} stands behind {}", place(record), place(later)));
+            add(&mut counts.reordered, &mut breaches, || {
+                format!("reordered: {} stands behind {}", place(record), place(later))
+            });
         }
     }
     for row in rows.iter().filter(|row| !first.contains_key(&row.id)) {
-        findings.counts.lost += 1;
-        findings.describe(|| lost(row, rows, &first));
+        add(&mut counts.lost, &mut breaches, || lost(row, rows, &first));
     }
-    findings
+    Findings { counts, breaches }
 }
 
 /// How a record differs from its row, if it does.
@@ -310,7 +337,21 @@ mod tests {
     fn every_row_once_and_in_its_place_is_no_breach() {
         check(&[0, 1, 2], |_| {}, Counts::default(), "");
         check(&[2, 0, 1], |_| {}, Counts::default(), "");
-        assert!(Counts::default().are_zero());
+    }
+
+    #[test]
+    fn what_is_duplicated_breaks_only_exactly_once() {
+        let duplicated = Counts { duplicated: 1, ..Counts::default() };
+        assert!(!duplicated.keep(Delivery::ExactlyOnce) && duplicated.keep(Delivery::AtLeastOnce));
+        for counts in [
+            Counts { lost: 1, ..duplicated.clone() },
+            Counts { reordered: 1, ..duplicated.clone() },
+            Counts { phantom: 1, ..duplicated.clone() },
+            Counts { corrupt: 1, ..duplicated },
+        ] {
+            assert!(!counts.keep(Delivery::ExactlyOnce) && !counts.keep(Delivery::AtLeastOnce));
+        }
+        assert!(Counts::default().keep(Delivery::ExactlyOnce));
     }
 
     #[test]

@@ -32,10 +32,10 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use xtask::commands::chaos::Options;
 
+use crate::checker::Delivery;
 use crate::cluster::Cluster;
 use crate::report::Line;
-use crate::run::Outcome;
-use crate::schedule::{Shape, Step};
+use crate::run::{Outcome, Plan};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask chaos", bin_name = "cargo xtask chaos", about, long_about = None)]
@@ -64,61 +64,58 @@ async fn main() -> ExitCode {
 async fn series(Arguments { options, disks }: &Arguments) -> Result<bool> {
     let first = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     let runs = options.runs.unwrap_or(if options.minutes.is_some() { u64::MAX } else { 1 });
-    let seeds = first..first.saturating_add(runs);
-    let shape = if options.quick { Shape::QUICK } else { Shape::FULL };
+    let plans = (first..first.saturating_add(runs)).map(|seed| Plan::new(seed, options));
     if options.list {
-        seeds.for_each(|seed| tell_schedule(seed, &schedule::draw(seed, &shape)));
+        plans.for_each(|plan| tell_schedule(&plan));
         return Ok(true);
     }
     let begun = Instant::now();
     let limit = options.minutes.map(|minutes| Duration::from_secs(60 * minutes));
     let commit = report::commit();
-    let passed = if options.resume { report::passed(&commit, options.quick) } else { Default::default() };
     let logs = report::folder().join("servers");
     let _ = std::fs::remove_dir_all(&logs);
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
     eprintln!("starting Postgres and three brokers …");
     let cluster = Arc::new(Cluster::start(&logs, *disks).await?);
-    let mut runs = 0;
-    for (seed, number) in seeds.filter(|seed| !passed.contains(seed)).zip(1..) {
+    let mut count = 0;
+    for plan in plans.filter(|plan| !options.resume || !report::has_passed(&commit, plan)) {
         if limit.is_some_and(|limit| begun.elapsed() >= limit) {
             break;
         }
-        if !one(&cluster, number, seed, options.quick, &commit).await? {
+        count += 1;
+        if !one(&cluster, count, &plan, &commit).await? {
             return Ok(false);
         }
-        runs += 1;
     }
     println!(
-        "{runs} runs of commit {commit} in {:.0} s: nothing lost, duplicated, reordered, phantom or corrupt",
+        "{count} runs of commit {commit}, {}, in {:.0} s: every promise was kept",
+        if options.at_least_once { Delivery::AtLeastOnce } else { Delivery::ExactlyOnce },
         begun.elapsed().as_secs_f64()
     );
     Ok(true)
 }
 
-/// Runs one seed; says whether it showed nothing.
-async fn one(cluster: &Arc<Cluster>, number: u32, seed: u64, quick: bool, commit: &str) -> Result<bool> {
-    let shape = if quick { Shape::QUICK } else { Shape::FULL };
-    let schedule = schedule::draw(seed, &shape);
-    tell_schedule(seed, &schedule);
-    let logs = report::folder().join(format!("seed-{seed}"));
+/// Carries out one plan; says whether it showed nothing.
+async fn one(cluster: &Arc<Cluster>, number: u32, plan: &Plan, commit: &str) -> Result<bool> {
+    tell_schedule(plan);
+    let logs = report::folder().join(format!("seed-{}", plan.seed));
     let _ = std::fs::remove_dir_all(&logs);
     let begun = Instant::now();
-    let outcome = run::run(cluster, number, seed, &shape, &schedule, logs.clone()).await;
-    report::append(&Line::new(seed, quick, commit, &schedule, &outcome, begun.elapsed())?)?;
-    let is_well = tell_outcome(seed, &outcome, begun.elapsed());
+    let outcome = run::run(cluster, number, plan, logs.clone()).await;
+    report::append(&Line::new(plan, commit, &outcome, begun.elapsed())?)?;
+    let is_well = tell_outcome(plan.seed, &outcome, begun.elapsed());
     if is_well {
         let _ = std::fs::remove_dir_all(&logs);
     } else {
-        tell_schedule(seed, &schedule);
+        tell_schedule(plan);
         println!("the relays' logs are in {}, the servers' beside it", logs.display());
     }
     Ok(is_well)
 }
 
-fn tell_schedule(seed: u64, schedule: &[Step]) {
-    println!("seed {seed}:");
-    schedule.iter().for_each(|step| println!("  {step}"));
+fn tell_schedule(plan: &Plan) {
+    println!("seed {}:", plan.seed);
+    plan.schedule.iter().for_each(|step| println!("  {step}"));
 }
 
 fn tell_outcome(seed: u64, outcome: &Result<Outcome>, took: Duration) -> bool {
@@ -129,7 +126,7 @@ fn tell_outcome(seed: u64, outcome: &Result<Outcome>, took: Duration) -> bool {
             false
         }
         Ok(outcome) => {
-            let Outcome { faults, events, recovery, findings, complaints } = outcome;
+            let Outcome { faults, events, recovery, findings, complaints, .. } = outcome;
             let counts = &findings.counts;
             println!(
                 "seed {seed}: {events} events, {} faults, all published {:.1} s after the last was written: {} lost, \
@@ -142,7 +139,9 @@ fn tell_outcome(seed: u64, outcome: &Result<Outcome>, took: Duration) -> bool {
                 counts.phantom,
                 counts.corrupt
             );
-            findings.breaches.iter().chain(complaints).for_each(|breach| println!("  {breach}"));
+            if !outcome.is_well() {
+                findings.breaches.iter().chain(complaints).for_each(|breach| println!("  {breach}"));
+            }
             outcome.is_well()
         }
     }

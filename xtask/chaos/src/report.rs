@@ -1,6 +1,5 @@
 //! What is written down: a line per run in `.tailrace/chaos/results.jsonl`, as it ends.
 
-use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -12,9 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xtask::workspace;
 
-use crate::checker::Counts;
-use crate::run::Outcome;
-use crate::schedule::Step;
+use crate::checker::{Counts, Delivery};
+use crate::run::{Outcome, Plan};
 
 /// Stands behind a commit that the files differ from.
 const CHANGED: &str = "+";
@@ -25,6 +23,7 @@ pub(crate) struct Line<'a> {
     pub(crate) seed: u64,
     pub(crate) commit: &'a str,
     pub(crate) quick: bool,
+    pub(crate) delivery: Delivery,
     pub(crate) verdict: &'static str,
     /// What went wrong, if it was not a breach.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,37 +43,37 @@ struct Earlier {
     seed: u64,
     commit: String,
     quick: bool,
+    delivery: Delivery,
     verdict: String,
 }
 
-/// All five counts are 0, and nothing else was wrong.
-const ZERO: &str = "zero";
+/// Everything that is promised was kept.
+const KEPT: &str = "kept";
 
 impl<'a> Line<'a> {
     /// The line of a run.
     pub(crate) fn new(
-        seed: u64,
-        quick: bool,
+        plan: &Plan,
         commit: &'a str,
-        schedule: &[Step],
         outcome: &'a Result<Outcome>,
         took: Duration,
     ) -> Result<Self> {
         let done = outcome.as_ref().ok();
         let counts = done.map(|outcome| &outcome.findings.counts);
         let verdict = match done {
-            Some(outcome) if outcome.is_well() => ZERO,
+            Some(outcome) if outcome.is_well() => KEPT,
             Some(_) => "breach",
             None => "failed",
         };
         let faults = match done {
             Some(outcome) => serde_json::to_value(&outcome.faults),
-            None => serde_json::to_value(schedule),
+            None => serde_json::to_value(&plan.schedule),
         };
         Ok(Self {
-            seed,
+            seed: plan.seed,
             commit,
-            quick,
+            quick: plan.quick,
+            delivery: plan.delivery,
             verdict,
             error: outcome.as_ref().err().map(|error| format!("{error:#}")),
             counts,
@@ -109,17 +108,16 @@ pub(crate) fn append(line: &Line<'_>) -> Result<()> {
     file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The seeds that this commit has passed. Of files that differ from their commit nothing is known.
-pub(crate) fn passed(commit: &str, quick: bool) -> BTreeSet<u64> {
-    if commit.ends_with(CHANGED) {
-        return BTreeSet::new();
-    }
+/// Whether this commit has passed this plan. Of files that differ from their commit nothing is known.
+pub(crate) fn has_passed(commit: &str, plan: &Plan) -> bool {
     let text = fs::read_to_string(file()).unwrap_or_default();
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Earlier>(line).ok());
-    lines
-        .filter(|line| line.commit == commit && line.quick == quick && line.verdict == ZERO)
-        .map(|line| line.seed)
-        .collect()
+    let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Earlier>(line).ok());
+    !commit.ends_with(CHANGED)
+        && lines.any(|line| {
+            line.commit == commit
+                && (line.seed, line.quick, line.delivery) == (plan.seed, plan.quick, plan.delivery)
+                && line.verdict == KEPT
+        })
 }
 
 /// The commit that is tested, with a plus if files differ from it.

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::time::{Instant, interval};
+use xtask::commands::chaos::Options;
 
-use crate::checker::{self, Findings};
+use crate::checker::{self, Delivery, Findings};
 use crate::cluster::Cluster;
 use crate::faults::{Done, Injector};
 use crate::relays::Relays;
-use crate::schedule::{Shape, Step};
+use crate::schedule::{self, Shape, Step};
 use crate::source::Source;
 use crate::topics;
 use crate::writer::Writers;
@@ -20,8 +21,31 @@ use crate::writer::Writers;
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(120);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// What a run does.
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) quick: bool,
+    pub(crate) delivery: Delivery,
+    pub(crate) schedule: Vec<Step>,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub(crate) fn new(seed: u64, options: &Options) -> Self {
+        let delivery = if options.at_least_once { Delivery::AtLeastOnce } else { Delivery::ExactlyOnce };
+        let mut plan = Self { seed, quick: options.quick, delivery, schedule: Vec::new() };
+        plan.schedule = schedule::draw(seed, &plan.shape());
+        plan
+    }
+
+    fn shape(&self) -> Shape {
+        if self.quick { Shape::QUICK } else { Shape::FULL }
+    }
+}
+
 /// What a run has shown.
 pub(crate) struct Outcome {
+    delivery: Delivery,
     pub(crate) faults: Vec<Done>,
     pub(crate) events: u64,
     /// How long it took until all was published, once everything was mended and written.
@@ -34,25 +58,20 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Whether nothing was wrong.
     pub(crate) fn is_well(&self) -> bool {
-        self.findings.counts.are_zero() && self.complaints.is_empty()
+        self.findings.counts.keep(self.delivery) && self.complaints.is_empty()
     }
 }
 
-/// Runs the schedule. The source is removed again unless something was found.
-pub(crate) async fn run(
-    cluster: &Arc<Cluster>,
-    number: u32,
-    seed: u64,
-    shape: &Shape,
-    schedule: &[Step],
-    logs: PathBuf,
-) -> Result<Outcome> {
-    let source = Arc::new(Source::make(cluster, number, logs).await.context("cannot make a source")?);
+/// Carries the plan out. The source is removed again unless something was found.
+pub(crate) async fn run(cluster: &Arc<Cluster>, number: u32, plan: &Plan, logs: PathBuf) -> Result<Outcome> {
+    let source = Source::make(cluster, number, plan, logs).await.context("cannot make a source")?;
+    let source = Arc::new(source);
     let relays = Arc::new(Relays::start(&source).await?);
-    let writers = Writers::start(&cluster.postgres.superuser_url(&source.name), seed, shape.events);
+    let writers =
+        Writers::start(&cluster.postgres.superuser_url(&source.name), plan.seed, plan.shape().events);
 
     let injector = Injector::new(Arc::clone(cluster), Arc::clone(&relays), Arc::clone(&source));
-    let faults = injector.carry_out(schedule).await?;
+    let faults = injector.carry_out(&plan.schedule).await?;
     let journal = writers.finish().await?;
     let written = Instant::now();
     wait_for_position(cluster, &source, &relays, written).await?;
@@ -72,7 +91,7 @@ pub(crate) async fn run(
     topics::settle(&bootstrap, &topics).await?;
     let records = tokio::task::block_in_place(|| topics::read(&bootstrap, &topics))?;
     let findings = checker::compare(&rows, &records, &journal.rolled_back, &*source);
-    let outcome = Outcome { faults, events, recovery, findings, complaints };
+    let outcome = Outcome { delivery: plan.delivery, faults, events, recovery, findings, complaints };
     if outcome.is_well() {
         source.remove(cluster).await?;
     }

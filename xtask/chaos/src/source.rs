@@ -14,8 +14,9 @@ use xtask::native::child::Launch;
 use xtask::settings::Settings;
 use xtask::workspace;
 
-use crate::checker::{Places, Row, murmur2_partition};
+use crate::checker::{Delivery, Places, Row, murmur2_partition};
 use crate::cluster::{Cluster, Links, RELAYS};
+use crate::run::Plan;
 use crate::schedule::BROKERS;
 
 /// The two types of event, each with a topic of its own.
@@ -32,19 +33,20 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// Where the logs of the relays are.
     pub(crate) logs: PathBuf,
+    delivery: Delivery,
     configs: Vec<PathBuf>,
 }
 
 impl Source {
     /// Makes the database and the topics; the relays can be started then.
-    pub(crate) async fn make(cluster: &Cluster, number: u32, logs: PathBuf) -> Result<Self> {
+    pub(crate) async fn make(cluster: &Cluster, number: u32, plan: &Plan, logs: PathBuf) -> Result<Self> {
         let name = format!("chaos{number}");
         let create = format!("CREATE DATABASE {name}");
         cluster.session("postgres").await?.client.batch_execute(&create).await?;
         let session = cluster.session(&name).await?;
         session.client.batch_execute(&schema()?).await.context("cannot make the outbox")?;
         std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
-        let mut source = Self { name, logs, configs: Vec::new() };
+        let mut source = Self { name, logs, delivery: plan.delivery, configs: Vec::new() };
         for relay in 0..RELAYS {
             let path = cluster.folder().join(format!("{}-{relay}.toml", source.name));
             std::fs::write(&path, source.configuration(&cluster.links[relay])?)
@@ -107,13 +109,13 @@ impl Source {
     fn configuration(&self, links: &Links) -> Result<String> {
         let password = Settings::get().value("CDC_RELAY_PASSWORD")?;
         let (name, slot, dead_letters) = (&self.name, self.slot(), self.dead_letter_topic());
-        let (brokers, postgres) = (links.bootstrap(), links.postgres.address());
+        let (brokers, postgres, delivery) = (links.bootstrap(), links.postgres.address(), self.delivery);
         let mut text = format!(
             "[kafka]\nbootstrap_servers = \"{brokers}\"\ndead_letter_topic = \"{dead_letters}\"\n\
              topic_partitions = {PARTITIONS}\nreplication_factor = {BROKERS}\n\
              [[source]]\nname = \"{name}\"\nurl = \"postgres://cdc_relay@{postgres}/{name}\"\n\
              password = \"{password}\"\nslot = \"{slot}\"\npublication = \"tailrace_outbox\"\n\
-             buffer_bytes_max = {BUFFER_BYTES}\nidle_position_interval = \"1s\"\n"
+             delivery = \"{delivery}\"\nbuffer_bytes_max = {BUFFER_BYTES}\nidle_position_interval = \"1s\"\n"
         );
         for event_type in EVENT_TYPES {
             let topic = self.topic(event_type);

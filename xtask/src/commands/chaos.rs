@@ -38,6 +38,10 @@ pub struct Options {
     #[arg(long)]
     pub quick: bool,
 
+    /// The source is delivered at least once: what is duplicated is counted and no breach.
+    #[arg(long)]
+    pub at_least_once: bool,
+
     /// Print the schedules and break nothing.
     #[arg(long)]
     pub list: bool,
@@ -48,7 +52,12 @@ impl Options {
         let numbers = [("--seed", self.seed), ("--runs", self.runs), ("--minutes", self.minutes)];
         let numbers = numbers.into_iter().filter_map(|(name, number)| Some(format!("{name}={}", number?)));
         let mut arguments: Vec<String> = numbers.collect();
-        let flags = [("--resume", self.resume), ("--quick", self.quick), ("--list", self.list)];
+        let flags = [
+            ("--resume", self.resume),
+            ("--quick", self.quick),
+            ("--at-least-once", self.at_least_once),
+            ("--list", self.list),
+        ];
         arguments.extend(flags.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| (*name).to_owned()));
         arguments
     }
@@ -110,7 +119,7 @@ mod tests {
         let options =
             Options { seed: Some(7), minutes: Some(5), resume: true, quick: true, ..Options::default() };
         assert_eq!(options.arguments(), ["--seed=7", "--minutes=5", "--resume", "--quick"]);
-        let options = Options { runs: Some(3), list: true, ..Options::default() };
-        assert_eq!(options.arguments(), ["--runs=3", "--list"]);
+        let options = Options { runs: Some(3), at_least_once: true, list: true, ..Options::default() };
+        assert_eq!(options.arguments(), ["--runs=3", "--at-least-once", "--list"]);
     }
 }
