@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Deserialize;
 
-use super::tidy;
+use super::{chaos, tidy};
 use crate::artefacts::{build_page, npm_install};
 use crate::native::child::{Launch, end_all};
 use crate::native::{POSTGRES_VARIABLE, kafka, postgres};
@@ -53,7 +53,7 @@ struct Step {
 }
 
 /// Cheap ones first: what fails should fail early.
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     step("format", || cargo(&["fmt", "--all", "--check"])),
     step("tidy", tidy::check),
     step("packages of npm", install_npm),
@@ -69,6 +69,7 @@ const STEPS: [Step; 16] = [
     slow_step("programs, jars, page and tools for the tests", fetch),
     slow_step("tests on Postgres and Kafka", on_kafka),
     slow_step("the relay on other versions of Postgres", on_other_versions),
+    slow_step("everything breaks, with a fixed seed", chaos::quick),
     slow_step("end to end", end_to_end),
 ];
 
