@@ -48,6 +48,10 @@ pub(crate) struct Outcome {
     delivery: Delivery,
     pub(crate) faults: Vec<Done>,
     pub(crate) events: u64,
+    /// Rows that were rolled back.
+    pub(crate) rolled_back: u64,
+    /// Commits that were not answered, because Postgres went away.
+    pub(crate) unanswered: u64,
     /// How long it took until all was published, once everything was mended and written.
     pub(crate) recovery: Duration,
     pub(crate) findings: Findings,
@@ -91,7 +95,16 @@ pub(crate) async fn run(cluster: &Arc<Cluster>, number: u32, plan: &Plan, logs: 
     topics::settle(&bootstrap, &topics).await?;
     let records = tokio::task::block_in_place(|| topics::read(&bootstrap, &topics))?;
     let findings = checker::compare(&rows, &records, &journal.rolled_back, &*source);
-    let outcome = Outcome { delivery: plan.delivery, faults, events, recovery, findings, complaints };
+    let outcome = Outcome {
+        delivery: plan.delivery,
+        faults,
+        events,
+        rolled_back: journal.rolled_back.len() as u64,
+        unanswered: journal.unanswered,
+        recovery,
+        findings,
+        complaints,
+    };
     if outcome.is_well() {
         source.remove(cluster).await?;
     }
