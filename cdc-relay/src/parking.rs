@@ -160,27 +160,41 @@ impl Parking {
             Ok(record) => ParkingKey::of(record),
             Err(refusal) => ParkingKey::of(&refusal.record),
         };
+        let position =
+            routed.as_ref().map_or_else(|refusal| refusal.record.position, |record| record.position);
+        // A batch may hold events from before the head, which was refused as it was read: they are not held back.
+        let is_behind = |parked: &&mut ParkedKey| parked.head.position < position;
         if let Some(key) = &key
-            && let Some(parked) = self.keys.get_mut(key)
+            && let Some(parked) = self.keys.get_mut(key).filter(is_behind)
         {
             parked.events += 1;
             let record = routed.unwrap_or_else(|refusal| *refusal.record);
             write(self.parked(key, &record, None));
             return Ok(());
         }
-        match routed {
-            Ok(record) => write(record),
-            Err(refusal) => {
+        match (routed, key) {
+            (Ok(record), _) => write(record),
+            (Err(refusal), None) => write(refusal.dead_letter(context)),
+            (Err(refusal), Some(key)) => {
                 write(refusal.dead_letter(context));
-                if let Some(key) = key {
-                    if self.keys.len() >= self.keys_max {
-                        return Err(TooManyParked(self.keys.len()));
-                    }
-                    write(self.parked(&key, &refusal.record, Some(&refusal)));
-                    self.keys.insert(key, ParkedKey { head: Head::of(&refusal), events: 1 });
-                }
+                write(self.parked(&key, &refusal.record, Some(&refusal)));
+                self.hold(key, Head::of(&refusal))?;
             }
         }
+        Ok(())
+    }
+
+    /// Parks a key, or puts an earlier event at its head.
+    fn hold(&mut self, key: ParkingKey, head: Head) -> Result<(), TooManyParked> {
+        if let Some(parked) = self.keys.get_mut(&key) {
+            parked.events += 1;
+            parked.head = head;
+            return Ok(());
+        }
+        if self.keys.len() >= self.keys_max {
+            return Err(TooManyParked(self.keys.len()));
+        }
+        self.keys.insert(key, ParkedKey { head, events: 1 });
         Ok(())
     }
 

@@ -247,6 +247,32 @@ fn a_record_that_the_broker_refuses_parks_what_follows_in_the_batch_and_behind_i
 }
 
 #[test]
+fn what_the_broker_refuses_before_the_head_of_its_key_becomes_the_head_and_earlier_events_pass() {
+    let mut bench = Bench::new();
+    let mut topic = Topic::default();
+    let created = "users.created.v1";
+    bench.rows(0x100, &[("a", created), ("a", created), ("a", created), ("a", UNKNOWN)]);
+    let _ = bench.published().expect("a batch");
+    let refused = |indexes| Outcome::Refused { indexes, message: "too large".into() };
+    bench.engine.handle_outcome(bench.now, refused(vec![0, 1, 2])).expect("the relay goes on");
+    let _ = bench.published().expect("one by one");
+    bench.engine.handle_outcome(bench.now, refused(vec![1])).expect("the relay goes on");
+    let written = bench.publish_all(&mut topic);
+    assert_eq!(
+        written,
+        [
+            "users.created 0/100/0",
+            "dead-letter 0/100/1",
+            "parked 0/100/1",
+            "parked 0/100/2",
+            "dead-letter 0/100/3",
+            "parked 0/100/3"
+        ]
+    );
+    assert_eq!(bench.heads(), [(position(0x100, 1), 3)]);
+}
+
+#[test]
 fn a_row_without_an_aggregate_has_no_order_to_keep() {
     let mut bench = Bench::new();
     let mut topic = Topic::default();
