@@ -5,6 +5,7 @@
 //!                                     ▲ committed_len, with the position of commit 2
 //! ```
 
+use crate::planted::{self, Bug};
 use crate::position::Position;
 use crate::record::{Batch, Record};
 
@@ -28,7 +29,7 @@ impl Building {
     pub(crate) fn commit(&mut self, position: Position) {
         self.committed_len = self.records.len();
         let is_later = self.position.is_none_or(|last| position.resume_lsn > last.resume_lsn);
-        if is_later {
+        if is_later || planted::is(Bug::PositionGoesBack) {
             self.position = Some(position);
         }
     }
@@ -36,7 +37,8 @@ impl Building {
     /// Takes the complete commits, with the position of the last.
     pub(crate) fn take_committed(&mut self) -> Option<Batch> {
         let position = self.position?;
-        let tail = self.records.split_off(self.committed_len);
+        let len = if planted::is(Bug::OpenTaken) { self.records.len() } else { self.committed_len };
+        let tail = self.records.split_off(len);
         let records = std::mem::replace(&mut self.records, tail);
         self.committed_len = 0;
         self.recount();

@@ -30,6 +30,7 @@ use replication_protocol::{Lsn, ParseError, PgTimestamp};
 use crate::building::Building;
 use crate::headers::Arena;
 use crate::parking::{Parking, ParkingKey, TooManyParked};
+use crate::planted::{self, Bug};
 use crate::position::Position;
 use crate::record::{Batch, Outcome};
 use crate::release::{Release, Released};
@@ -283,7 +284,9 @@ impl Engine {
             }
         }
         let is_release_next = !self.draining && self.release.as_ref().is_some_and(Release::is_loaded);
-        if self.in_flight.is_none() && !is_release_next {
+        let is_free =
+            self.in_flight.is_none() || planted::is(Bug::SecondInFlight) && self.building.committed_len() > 0;
+        if is_free && !is_release_next {
             let was_full = !self.wants_data();
             self.in_flight = self.next_batch(now).map(|batch| InFlight::new(batch, Purpose::Stream));
             if was_full {
@@ -293,6 +296,9 @@ impl Engine {
         }
         let in_flight = self.in_flight.as_mut().filter(|in_flight| !in_flight.handed_over)?;
         in_flight.handed_over = true;
+        if planted::is(Bug::AckTooEarly) {
+            (self.durable, self.delivered) = (in_flight.batch.position, in_flight.batch.position);
+        }
         Some(Command::Publish(Arc::clone(&in_flight.batch)))
     }
 
@@ -376,7 +382,7 @@ impl Engine {
         self.received = self.received.max(keepalive.wal_end);
         self.reply_owed |= keepalive.reply_requested;
         let quiet = self.transaction.is_none() && self.in_flight.is_none() && self.building.len() == 0;
-        if quiet {
+        if quiet || planted::is(Bug::KeepalivePending) {
             self.building.commit(Position::at(keepalive.wal_end));
             self.position_wanted |= keepalive.reply_requested;
         }
@@ -394,6 +400,11 @@ impl Engine {
 
     fn insert(&mut self, now: Now, insert: Insert) -> Result<(), EngineError> {
         let transaction = self.transaction.as_mut().ok_or(EngineError::Outside("a row"))?;
+        if planted::is(Bug::ForeignUncounted)
+            && matches!(self.relations.get(&insert.relation_oid), Some(None))
+        {
+            return Ok(());
+        }
         let Some(position) = transaction.count() else { return Ok(()) };
         let plan = self.relations.get(&insert.relation_oid);
         let Some(plan) = plan.ok_or(EngineError::OutOfOrder("a row of a table that was not described"))?
@@ -415,8 +426,9 @@ impl Engine {
             return Err(EngineError::OutOfOrder("COMMIT of another transaction"));
         }
         // What an earlier run published whole moves nothing: the position is already past it.
-        if commit.end_lsn > self.start.resume_lsn {
-            self.building.commit(Position::at(commit.end_lsn));
+        if commit.end_lsn > self.start.resume_lsn || planted::is(Bug::PositionGoesBack) {
+            let more = u64::from(planted::is(Bug::AckOneByteMore));
+            self.building.commit(Position::at(Lsn::new(commit.end_lsn.as_u64() + more)));
         }
         Ok(())
     }
@@ -439,7 +451,8 @@ impl Engine {
         {
             let complete = self.building.position().unwrap_or(self.delivered).resume_lsn;
             let resume_lsn = complete.max(self.delivered.resume_lsn);
-            let position = Position { resume_lsn, partial: Some(transaction.partial()) };
+            let partial = Some(transaction.partial()).filter(|_| !planted::is(Bug::PartialForgotten));
+            let position = Position { resume_lsn, partial };
             return Some(self.building.take_all(position));
         }
         let wanted = std::mem::take(&mut self.position_wanted);
@@ -453,9 +466,10 @@ impl Engine {
     /// record would forget how far that has come.
     fn idle_position(&self) -> Option<Position> {
         let position = self.building.position().filter(|_| self.building.len() == 0)?;
-        let is_news = position.resume_lsn > self.delivered.resume_lsn;
+        let is_news = position.resume_lsn > self.delivered.resume_lsn || planted::is(Bug::PositionGoesBack);
         let is_past_partial =
-            self.delivered.partial.is_none_or(|partial| position.resume_lsn > partial.final_lsn);
+            self.delivered.partial.is_none_or(|partial| position.resume_lsn > partial.final_lsn)
+                || planted::is(Bug::IdleForgetsPartial);
         (is_news && is_past_partial && self.transaction.is_none()).then_some(position)
     }
 

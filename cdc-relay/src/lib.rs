@@ -30,6 +30,10 @@ pub mod engine;
 pub mod headers;
 pub mod init;
 pub mod parking;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
+#[cfg(not(feature = "planted-bugs"))]
+mod planted;
 pub mod position;
 pub mod record;
 mod relay;

@@ -22,6 +22,7 @@ use tailrace::relay::v1::{ParkedEvent, parked_event::LeftOut};
 
 use crate::dead_letter::{DeadLetterContext, Refusal, timestamp};
 use crate::headers::Headers;
+use crate::planted::{self, Bug};
 use crate::record::{Record, header};
 use crate::transaction::EventPosition;
 
@@ -156,14 +157,15 @@ impl Parking {
         mut write: impl FnMut(Record),
     ) -> Result<(), TooManyParked> {
         let key = match &routed {
-            Ok(_) if self.keys.is_empty() => None,
+            Ok(_) if self.keys.is_empty() || planted::is(Bug::ParkedPasses) => None,
             Ok(record) => ParkingKey::of(record),
             Err(refusal) => ParkingKey::of(&refusal.record),
         };
         let position =
             routed.as_ref().map_or_else(|refusal| refusal.record.position, |record| record.position);
         // A batch may hold events from before the head, which was refused as it was read: they are not held back.
-        let is_behind = |parked: &&mut ParkedKey| parked.head.position < position;
+        let is_behind =
+            |parked: &&mut ParkedKey| parked.head.position < position || planted::is(Bug::EarlierParked);
         if let Some(key) = &key
             && let Some(parked) = self.keys.get_mut(key).filter(is_behind)
         {

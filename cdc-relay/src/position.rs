@@ -12,6 +12,8 @@
 use replication_protocol::Lsn;
 use serde::{Deserialize, Serialize};
 
+use crate::planted::{self, Bug};
+
 /// Everything before `resume_lsn` is in Kafka, and the first frames of the transaction in `partial`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
@@ -31,7 +33,8 @@ impl Position {
 
     /// How many leading frames of the transaction with this `final_lsn` are already in Kafka.
     pub fn covered(&self, final_lsn: Lsn) -> Covered {
-        if final_lsn < self.resume_lsn {
+        let is_at = final_lsn == self.resume_lsn && planted::is(Bug::CoveredInclusive);
+        if final_lsn < self.resume_lsn || is_at {
             return Covered::Whole;
         }
         match self.partial {
@@ -109,23 +112,26 @@ pub fn prove(
 ) -> Result<Position, Mismatch> {
     let record = record.ok_or_else(|| Mismatch::NoRecord { slot: slot.to_owned(), confirmed_flush })?;
     let position = record.position.ok_or_else(|| Mismatch::Unborn { slot: slot.to_owned() })?;
-    if record.system_id != identity.system_id {
+    if record.system_id != identity.system_id && !planted::is(Bug::SystemUnseen) {
         return Err(Mismatch::System {
             recorded: record.system_id.clone(),
             found: identity.system_id.clone(),
         });
     }
-    if record.timeline != identity.timeline {
+    if record.timeline != identity.timeline && !planted::is(Bug::TimelineUnseen) {
         return Err(Mismatch::Timeline { recorded: record.timeline, found: identity.timeline });
     }
     if record.slot != slot {
         return Err(Mismatch::Slot { recorded: record.slot.clone(), found: slot.to_owned() });
     }
-    if confirmed_flush > position.resume_lsn {
+    if confirmed_flush > position.resume_lsn && !planted::is(Bug::SlotAheadUnseen) {
         return Err(Mismatch::SlotAhead { from: position.resume_lsn, to: confirmed_flush });
     }
     if position.partial.is_some() && record.options != options {
         return Err(Mismatch::Options);
+    }
+    if planted::is(Bug::ResumeFromSlot) {
+        return Ok(Position::at(confirmed_flush));
     }
     Ok(position)
 }

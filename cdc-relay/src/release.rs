@@ -10,6 +10,7 @@
 //! arrive meanwhile are parked behind the others.
 
 use crate::parking::{Head, ParkedKey, Parking, ParkingKey, Waiting};
+use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::router::Router;
 use crate::transaction::EventPosition;
@@ -144,7 +145,10 @@ impl Release {
             }
             match routed {
                 Ok(record) => {
-                    records.extend([record, tombstone]);
+                    records.push(record);
+                    if !planted::is(Bug::TombstoneForgotten) {
+                        records.push(tombstone);
+                    }
                     tally.gone += 1;
                     tally.published += 1;
                 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::commands::{bench, chaos, down, logs, status, test, tidy, up};
+use xtask::commands::{bench, chaos, down, logs, simulate, status, test, tidy, up};
 
 /// Starts Tailrace on this machine, without Docker, and checks the project.
 #[derive(Parser)]
@@ -29,6 +29,8 @@ enum Command {
     Bench(bench::Options),
     /// Break everything under load, at random moments, and compare outbox and topics afterwards.
     Chaos(chaos::Options),
+    /// Run the relay's engine through schedules of faults, on a simulated clock.
+    Simulate(simulate::Options),
     /// The checks of style that lints cannot do.
     Tidy,
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Chaos(options) => chaos::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Tidy => tidy::run(),
     };
     done.unwrap_or_else(|error| {

@@ -3,6 +3,7 @@
 use super::{Batch, Engine, EngineError, InFlight, Purpose};
 use crate::dead_letter::Refusal;
 use crate::parking::{ParkingKey, Waiting};
+use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::release::{Action, Release, Released};
 use crate::transaction::EventPosition;
@@ -33,6 +34,9 @@ impl Engine {
         let mut records = Vec::with_capacity(batch.records.len() + indexes.len());
         for (index, record) in batch.records.iter().cloned().enumerate() {
             let is_refused = indexes.contains(&index);
+            if is_refused && planted::is(Bug::RefusedDropped) {
+                continue;
+            }
             let routed = if !is_refused {
                 Ok(record)
             } else if self.is_event(&record) {
