@@ -11,6 +11,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
+use tokio_postgres::config::ChannelBinding;
 
 use crate::engine::Table;
 use crate::router::Route;
@@ -233,6 +234,13 @@ impl SourceSection {
         options.application_name = format!("tailrace-relay/{}", self.name);
         options.password = self.password(url.get_password())?.map(Secret::new);
         options.tls = self.tls(url.get_ssl_mode())?;
+        options.channel_binding_required = match (url.get_channel_binding(), &options.tls) {
+            (ChannelBinding::Require, TlsMode::Disable) => {
+                return Err("url has channel_binding=require, which needs TLS: set ca_file".into());
+            }
+            (ChannelBinding::Require, TlsMode::Require | TlsMode::VerifyFull(_)) => true,
+            _ => false,
+        };
         Ok(options)
     }
 
@@ -410,6 +418,7 @@ mod tests {
         check_refused(&GOOD.replace("${SECRET}", "${ABSENT}"), "ABSENT is not set");
         check_refused(&GOOD.replace("\"users\"\n        url", "\"Users!\"\n        url"), "a name is");
         check_refused(&GOOD.replace("postgres://", "mysql://"), "source users: url");
+        check_refused(&GOOD.replace("15432/users", "15432/users?channel_binding=require"), "which needs TLS");
         let (head, tail) = GOOD.split_once("[[route]]").expect("a route");
         let source = &head[head.find("[[source]]").expect("a source")..];
         check_refused(&format!("{head}{source}[[route]]{tail}"), "two sources are named users");

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use replication_protocol::Lsn;
 use tailrace_runtime::task;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::tls::NoTls;
 use tokio_postgres::types::{PgLsn, ToSql};
 use tokio_postgres::{Client, Config, Row};
@@ -263,6 +263,10 @@ fn config(options: &ReplicationOptions) -> Config {
         .keepalives_interval(KEEPALIVE_INTERVAL)
         .keepalives_retries(KEEPALIVE_RETRIES)
         .tcp_user_timeout(TCP_USER_TIMEOUT)
+        .channel_binding(match options.channel_binding_required {
+            true => ChannelBinding::Require,
+            false => ChannelBinding::Prefer,
+        })
         .ssl_mode(match options.tls {
             TlsMode::Disable => SslMode::Disable,
             TlsMode::Require | TlsMode::VerifyFull(_) => SslMode::Require,

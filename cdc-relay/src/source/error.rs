@@ -114,9 +114,20 @@ impl SourceError {
         Self::build(SourceErrorKind::Denied, Attempt::Connect, None, what, mend, Some(source.into()))
     }
 
+    /// The password would not be bound to the TLS connection, although it must be.
+    pub(super) fn unbound() -> Self {
+        let what = "the server does not bind the password to the TLS connection, which channel_binding=require asks for";
+        let mend = "let pg_hba.conf use scram-sha-256, store the password so, connect to Postgres itself and not to \
+                    something that ends TLS before it, and let the certificate be signed with RSA or ECDSA";
+        Self::refused(SourceErrorKind::Denied, Attempt::Connect, what, mend, None)
+    }
+
     /// What `tokio-postgres` reports about an ordinary connection.
     pub(super) fn client(attempt: Attempt, error: tokio_postgres::Error) -> Self {
         let Some(database) = error.as_db_error() else {
+            if is_unbound(&error) {
+                return Self::unbound();
+            }
             return if tls::is_refusal(&error) {
                 Self::untrusted(error)
             } else {
@@ -141,6 +152,11 @@ impl SourceError {
     ) -> Self {
         Self(Arc::new(Inner { kind, attempt, sqlstate, what, mend, source }))
     }
+}
+
+/// It tells this only in the words of its cause.
+fn is_unbound(error: &tokio_postgres::Error) -> bool {
+    error.source().is_some_and(|cause| cause.to_string() == "server did not use channel binding")
 }
 
 impl fmt::Display for SourceError {

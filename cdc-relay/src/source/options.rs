@@ -26,6 +26,8 @@ pub struct ReplicationOptions {
     pub application_name: String,
     /// Whether and how the way there is encrypted.
     pub tls: TlsMode,
+    /// Whether the password must be bound to the TLS connection: then no other way to authenticate is taken.
+    pub channel_binding_required: bool,
     /// Longest wait for a connection, and for the answer to a command on it.
     pub connect_timeout: Duration,
     /// After how long without a status from us the server may end the stream.
@@ -50,6 +52,7 @@ impl ReplicationOptions {
             database: database.into(),
             application_name: "cdc-relay".to_owned(),
             tls: TlsMode::Disable,
+            channel_binding_required: false,
             connect_timeout: Duration::from_secs(10),
             wal_sender_timeout: Duration::from_secs(30),
             frame_bytes_max: FRAME_BYTES_MAX_DEFAULT,

@@ -71,9 +71,13 @@ async fn authenticate(
     options: &ReplicationOptions,
     encryption: &Encryption,
 ) -> Result<(), SourceError> {
-    match authentication_request(wire).await? {
-        Authentication::Ok => return Ok(()),
+    let request = authentication_request(wire).await?;
+    if options.channel_binding_required && !matches!(request, Authentication::Sasl { .. }) {
+        return Err(SourceError::unbound());
+    }
+    match request {
         Authentication::Sasl { mechanisms } => scram(wire, options, encryption, &mechanisms).await?,
+        Authentication::Ok => return Ok(()),
         Authentication::Md5Password { salt } => {
             let hash = md5_hash(options.user.as_bytes(), password(options)?.as_bytes(), salt);
             send_password(wire, &hash).await?;
@@ -105,6 +109,9 @@ async fn scram(
     mechanisms: &[String],
 ) -> Result<(), SourceError> {
     let (mechanism, binding) = choose_mechanism(encryption, mechanisms)?;
+    if options.channel_binding_required && mechanism != SCRAM_SHA_256_PLUS {
+        return Err(SourceError::unbound());
+    }
     let mut scram = ScramSha256::new(password(options)?.as_bytes(), binding);
     let mut message = BytesMut::new();
     frontend::sasl_initial_response(mechanism, scram.message(), &mut message).map_err(|_| out_of_step())?;

@@ -2,10 +2,13 @@
 
 mod at_least_once;
 mod bad_starts;
+#[path = "../shared/certificates.rs"]
+mod certificates;
 mod dead_letters;
 mod exactly_once;
 mod first_contact;
 mod forgotten;
+mod hardened;
 mod operator;
 mod parking;
 mod process;

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod catalog;
+#[path = "../shared/certificates.rs"]
+mod certificates;
 mod encryption;
 mod endings;
 mod lease;
