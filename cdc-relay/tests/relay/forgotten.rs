@@ -90,6 +90,14 @@ async fn a_transaction_of_which_nobody_knows_how_it_was_decided_stops_the_source
     assert_eq!(source.published(&source.topic(), 0).await.len(), 0);
 }
 
+/// Both producers of the source as their coordinator knows them: whoever initialises one changes it.
+pub(crate) fn producers(source: &Source<'_>) -> [(i64, i16); 2] {
+    [0, 1].map(|turn| {
+        let state = Producer::of(source, turn).state;
+        (state.producer_id.0, state.producer_epoch)
+    })
+}
+
 /// One of the source's two producers, as its coordinator knows it.
 struct Producer {
     broker: String,

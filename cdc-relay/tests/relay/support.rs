@@ -5,9 +5,11 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::link::{Link, Protocol};
 use crate::operator;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -16,7 +18,7 @@ use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
-use xtask::native::{Kafka, KafkaOptions, Postgres, PostgresOptions, Scratch};
+use xtask::native::{Kafka, KafkaOptions, Port, PortLease, Postgres, PostgresOptions, Scratch};
 
 /// Nothing a test waits for takes longer than this.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -28,8 +30,11 @@ static SOURCES: AtomicU32 = AtomicU32::new(0);
 /// A Postgres and a Kafka.
 pub(crate) struct Servers {
     pub(crate) postgres: Postgres,
-    pub(crate) kafka: Kafka,
+    pub(crate) kafka: Arc<Kafka>,
+    /// Another way to Kafka, which tests can interrupt.
+    pub(crate) link: Arc<Link>,
     pub(crate) scratch: Scratch,
+    ports: Arc<[PortLease; 3]>,
 }
 
 impl Servers {
@@ -45,21 +50,56 @@ impl Servers {
 
     /// The same, with settings for Kafka too.
     pub(crate) async fn start_with(postgres: &[(&str, &str)], kafka: &[(&str, &str)]) -> Self {
-        let owned = |settings: &[(&str, &str)]| {
-            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-        };
         let scratch = Scratch::new().expect("a folder");
-        // Each test has a slot of its own on the shared server.
-        let many = [("max_replication_slots", "64"), ("max_wal_senders", "64")];
-        let settings = owned(&[&many, postgres].concat());
-        let options = PostgresOptions { without_fsync: true, settings, ..PostgresOptions::default() };
-        let postgres = Postgres::start(&scratch.path().join("postgres"), options).expect("Postgres starts");
-        let options = KafkaOptions { settings: owned(kafka), ..KafkaOptions::default() };
+        let ports = [(); 3].map(|()| Port::Free.lease().expect("a port"));
+        let [plain, linked, controller] = [0, 1, 2].map(|number: usize| ports[number].port());
+        let link = Link::to(([127, 0, 0, 1], linked).into(), Protocol::Kafka);
+        let listeners = [
+            (
+                "listeners",
+                format!(
+                    "PLAINTEXT://127.0.0.1:{plain},LINK://127.0.0.1:{linked},CONTROLLER://127.0.0.1:{controller}"
+                ),
+            ),
+            ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{plain},LINK://{}", link.address())),
+            (
+                "listener.security.protocol.map",
+                "PLAINTEXT:PLAINTEXT,LINK:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+            ),
+        ];
+        let listeners = listeners.map(|(name, value)| (name.to_owned(), value));
+        let options = KafkaOptions {
+            port: Port::Fixed(plain),
+            controller_port: Port::Fixed(controller),
+            settings: [listeners.to_vec(), owned(kafka)].concat(),
+            ..KafkaOptions::default()
+        };
         let kafka = Kafka::start(&scratch.path().join("kafka"), options).expect("Kafka starts");
-        let servers = Self { postgres, kafka, scratch };
-        let role = format!("create role cdc_relay login replication password '{PASSWORD}'");
-        servers.client("postgres").await.batch_execute(&role).await.expect("the relay's role");
+        let postgres = start_postgres(&scratch, postgres);
+        let servers =
+            Self { postgres, kafka: Arc::new(kafka), link: Arc::new(link), scratch, ports: Arc::new(ports) };
+        servers.create_role().await;
         servers
+    }
+
+    /// A Postgres of its own, and the Kafka that most tests share.
+    pub(crate) async fn with_own_postgres(settings: &[(&str, &str)]) -> Self {
+        let shared = Self::shared().await;
+        let scratch = Scratch::new().expect("a folder");
+        let servers = Self {
+            postgres: start_postgres(&scratch, settings),
+            kafka: Arc::clone(&shared.kafka),
+            link: Arc::clone(&shared.link),
+            scratch,
+            ports: Arc::clone(&shared.ports),
+        };
+        servers.create_role().await;
+        servers
+    }
+
+    async fn create_role(&self) {
+        let role = format!("create role cdc_relay login replication password '{PASSWORD}'");
+        self.client("postgres").await.batch_execute(&role).await.expect("the relay's role");
     }
 
     /// A superuser's connection.
@@ -85,6 +125,18 @@ impl Servers {
         source.configure(&source.default_config());
         source
     }
+}
+
+fn start_postgres(scratch: &Scratch, settings: &[(&str, &str)]) -> Postgres {
+    // Each test has a slot of its own on the shared server.
+    let many = [("max_replication_slots", "128"), ("max_wal_senders", "128")];
+    let settings = owned(&[&many, settings].concat());
+    let options = PostgresOptions { without_fsync: true, settings, ..PostgresOptions::default() };
+    Postgres::start(&scratch.path().join("postgres"), options).expect("Postgres starts")
+}
+
+fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 const OUTBOX: &str = "
@@ -113,6 +165,12 @@ impl Source<'_> {
              [[route]]\nevent_type = \"thing.*\"\ntopic = \"{topic}\"\n",
             topic = self.topic()
         )
+    }
+
+    /// The same by way of the link to Kafka.
+    pub(crate) fn linked_config(&self) -> String {
+        let link = self.servers.link.address().to_string();
+        self.default_config().replace(&self.servers.kafka.bootstrap(), &link)
     }
 
     pub(crate) fn configure(&self, text: &str) {
@@ -192,10 +250,21 @@ impl Source<'_> {
         String::from_utf8(records.last().expect("a position").value.clone()).expect("JSON")
     }
 
-    /// The slot's confirmed position and whether it is in use.
+    /// The slot's confirmed position.
     pub(crate) async fn confirmed(&self) -> String {
         let sql = "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1";
         self.client.query_one(sql, &[&self.slot()]).await.expect("the slot").get(0)
+    }
+
+    /// Waits until the server has sent the log up to here.
+    pub(crate) async fn sent(&self, lsn: &str) {
+        let sql = "select count(*) > 0 from pg_stat_replication where sent_lsn >= $1::text::pg_lsn
+            and application_name = $2";
+        let name = format!("tailrace-relay/{}", self.name);
+        let deadline = Instant::now() + DEADLINE;
+        while !self.client.query_one(sql, &[&lsn, &name]).await.expect("the streams").get::<_, bool>(0) {
+            assert!(Instant::now() < deadline, "the log is not sent up to {lsn}");
+        }
     }
 
     pub(crate) async fn wal_end(&self) -> String {

@@ -84,8 +84,18 @@ impl QuietContext {
             )
         );
         if is_disconnect {
-            self.disconnects.fetch_add(1, Ordering::Relaxed);
+            self.note_disconnect(reason);
+        } else {
+            self.remember(reason);
         }
+    }
+
+    pub(super) fn note_disconnect(&self, reason: &str) {
+        self.disconnects.fetch_add(1, Ordering::Relaxed);
+        self.remember(reason);
+    }
+
+    fn remember(&self, reason: &str) {
         if let Ok(mut last) = self.last_error.lock() {
             *last = Some(reason.to_owned());
         }

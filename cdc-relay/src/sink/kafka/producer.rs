@@ -335,6 +335,14 @@ impl Deliveries {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
+    fn note_loss(&self, reason: &str) {
+        if client::is_loss(reason) {
+            let words = format!("a connection to Kafka was lost: {reason}");
+            // Without a receiver the sink is closed already.
+            let _ = self.losses.send(Err(SinkError::unavailable(words)));
+        }
+    }
+
     fn note_failure(&self, index: usize, error: KafkaError) {
         if let Ok(mut failures) = self.failures.lock() {
             failures.push((index, error));
@@ -360,15 +368,16 @@ impl Deliveries {
 impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         self.connection.note(&error, reason);
-        if client::is_loss(reason) {
-            let words = format!("a connection to Kafka was lost: {reason}");
-            // Without a receiver the sink is closed already.
-            let _ = self.losses.send(Err(SinkError::unavailable(words)));
-        }
+        self.note_loss(reason);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.connection.log(level, facility, message);
+        // The loss of the coordinator's connection is an error to nobody: the client just sends EndTxn again on the next.
+        if client::is_loss(message) {
+            self.connection.note_disconnect(message);
+            self.note_loss(message);
+        }
     }
 }
 
