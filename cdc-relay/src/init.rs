@@ -3,10 +3,11 @@
 //! Interrupted anywhere, it goes on where it was: the birth record says that a slot without a position is ours. It
 //! never takes over a slot or a position that do not belong together.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use replication_protocol::Lsn;
+use tokio::time::sleep;
 
 use crate::config::{Config, Delivery, SourceConfig};
 use crate::position::{self, Identity, Position, PositionRecord, StreamOptions};
@@ -17,6 +18,9 @@ use crate::takeover;
 
 /// How long the making of a slot may wait for open transactions.
 const SLOT_LIMIT: Duration = Duration::from_secs(90);
+/// How long a slot may stay without a position after its maker was ended.
+const UNFINISHED_LIMIT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why a source could not be made ready; one line that tells the mend.
 #[derive(Debug, thiserror::Error)]
@@ -88,8 +92,7 @@ async fn make_ready(config: &Config, source: &SourceConfig, lease: &Lease) -> Re
     let mut connection = ReplicationConnection::connect(&source.connection).await?;
     let system = connection.identify_system().await?;
     let identity = Identity { system_id: system.system_id, timeline: system.timeline };
-    let slot = lease.catalog().slot(&source.slot).await?;
-    let confirmed = slot.as_ref().map(|slot| slot.confirmed_flush_lsn.unwrap_or(Lsn::ZERO));
+    let confirmed = finished_slot(lease.catalog(), source).await?;
     let topics = takeover::topics(config, source);
     let (mut sink, found) =
         KafkaSink::open(&config.kafka, &source.name, topics, Delivery::ExactlyOnce).await?;
@@ -129,6 +132,29 @@ async fn make_ready(config: &Config, source: &SourceConfig, lease: &Lease) -> Re
     sink.close().await;
     tracing::info!(source = source.name, slot = source.slot, position.lsn = %resume_lsn, "initialised");
     Ok(())
+}
+
+/// What the slot has confirmed, if there is one. A slot that an earlier `init` was killed over is still being made by its
+/// server process, which waits for open transactions and does not notice: it is ended, and the slot goes with it.
+async fn finished_slot(catalog: &Catalog, source: &SourceConfig) -> Result<Option<Lsn>, InitError> {
+    let deadline = Instant::now() + UNFINISHED_LIMIT;
+    loop {
+        let Some(slot) = catalog.slot(&source.slot).await? else { return Ok(None) };
+        if let Some(confirmed) = slot.confirmed_flush_lsn {
+            return Ok(Some(confirmed));
+        }
+        if Instant::now() >= deadline {
+            let words = format!(
+                "slot {} has no position: it is being made by another program, or it is no logical one",
+                source.slot
+            );
+            return Err(facts(source, &words));
+        }
+        if let Some(pid) = slot.active_pid {
+            catalog.terminate_own_stream(pid).await?;
+        }
+        sleep(POLL_INTERVAL).await;
+    }
 }
 
 async fn write(sink: &mut KafkaSink, record: PositionRecord) -> Result<(), InitError> {

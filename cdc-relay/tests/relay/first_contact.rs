@@ -1,8 +1,10 @@
 //! `cdc-relay init`: repeatable, resumable, and never taking over what does not belong together.
 
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
+use std::time::Instant;
 
-use crate::support::{Servers, Source};
+use crate::link::{At, Link, Pattern, Protocol, api};
+use crate::support::{DEADLINE, Servers, Source, check_exactly_once, relay_command};
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -72,4 +74,112 @@ async fn a_database_that_is_not_prepared_is_told_the_sql_that_mends_it() {
     check_refused(&source, "CREATE PUBLICATION tailrace_outbox FOR TABLE public.outbox");
     source.client.batch_execute("create publication tailrace_outbox").await.expect("an empty one");
     check_refused(&source, "ALTER PUBLICATION tailrace_outbox ADD TABLE public.outbox");
+}
+
+/// What `init` asks of the servers, in its order.
+fn steps(source: &Source<'_>) -> Vec<(Pattern, At)> {
+    let of_ours = |api_key, skip| Pattern::kafka(api_key, format!("tailrace-{}-", source.name)).after(skip);
+    let topics = Pattern::kafka(api::CREATE_TOPICS, format!("tailrace.position.{}", source.name));
+    let slot = Pattern::postgres("CREATE_REPLICATION_SLOT");
+    let asked = [
+        topics,
+        of_ours(api::INIT_PRODUCER_ID, 0),
+        of_ours(api::INIT_PRODUCER_ID, 1),
+        // The birth record, the slot, the position.
+        of_ours(api::PRODUCE, 0),
+        of_ours(api::END_TXN, 0),
+        slot,
+        of_ours(api::PRODUCE, 1),
+        of_ours(api::END_TXN, 1),
+    ];
+    asked.into_iter().flat_map(|pattern| [(pattern.clone(), At::Request), (pattern, At::Answer)]).collect()
+}
+
+fn begin_init(source: &Source<'_>) -> Child {
+    let mut command = relay_command(source.config());
+    command.arg("init").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the relay's binary")
+}
+
+/// As someone does whose `init` was killed: the server may take a moment to notice.
+async fn init_at_last(source: &Source<'_>) {
+    let deadline = Instant::now() + DEADLINE;
+    while !source.init().status.success() {
+        assert!(Instant::now() < deadline, "init does not succeed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_contact_killed_at_any_step_goes_on_where_it_was() {
+    let servers = Servers::shared().await;
+    let postgres = Link::to(([127, 0, 0, 1], servers.postgres.port()).into(), Protocol::Postgres);
+    let ports = (format!(":{}/", servers.postgres.port()), format!(":{}/", postgres.address().port()));
+    let count = steps(&servers.source().await).len();
+    let (mut sources, mut all) = (Vec::new(), String::new());
+    for step in 0..count {
+        let source = servers.source().await;
+        let direct = source.default_config();
+        source.configure(&source.linked_config().replace(&ports.0, &ports.1));
+        let (pattern, at) = steps(&source).swap_remove(step);
+        let link = if pattern.api_key.is_some() { &*servers.link } else { &postgres };
+        let trap = link.trap(pattern, at);
+        let mut init = begin_init(&source);
+        let held = trap.caught();
+        init.kill().expect("it runs");
+        init.wait().expect("it ends");
+        held.cut();
+        source.configure(&direct);
+        init_at_last(&source).await;
+        source.write([("a", 1)]).await;
+        let (kafka, rest) = direct.split_once("[[source]]").expect("a source");
+        let (this, _) = rest.split_once("[[route]]").expect("a route");
+        let kafka = if all.is_empty() { kafka } else { "" };
+        all.push_str(&format!("{kafka}[[source]]{this}"));
+        sources.push(source);
+    }
+    // All of them in one relay; what was written after its `init` arrives once.
+    let last = sources.last().expect("a source");
+    last.configure(&format!("{all}[[route]]\nevent_type = \"thing.*\"\ntopic = \"{}\"\n", last.topic()));
+    let relay = last.relay();
+    relay.ready().await;
+    let events = last.published(&last.topic(), count).await;
+    assert_eq!(events.len(), count, "an event of each source");
+    for event in events {
+        check_exactly_once(&[event], &[("a".to_owned(), 1)].into());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_whose_making_was_interrupted_is_not_taken_for_a_finished_one() {
+    let servers = Servers::with_own_postgres(&[]).await;
+    let source = servers.source().await;
+    // A slot waits for every transaction that was open when it was asked for.
+    let other = servers.client("postgres").await;
+    other.batch_execute("begin; select pg_current_xact_id()").await.expect("a transaction");
+    let mut killed = begin_init(&source);
+    let sql = "select count(*) = 1 from pg_replication_slots where confirmed_flush_lsn is null";
+    let deadline = Instant::now() + DEADLINE;
+    while !source.client.query_one(sql, &[]).await.expect("the slots").get::<_, bool>(0) {
+        assert!(Instant::now() < deadline, "the slot is not begun");
+    }
+    killed.kill().expect("it runs");
+    killed.wait().expect("it ends");
+
+    let mut again = begin_init(&source);
+    // It ends what the first one left, and waits in its turn.
+    let sql =
+        "select count(*) filter (where query like 'CREATE_REPLICATION_SLOT%') = 1 and min(backend_start) > $1
+        from pg_stat_activity where usename = 'cdc_relay'";
+    let begun: jiff::Timestamp =
+        source.client.query_one("select clock_timestamp()", &[]).await.expect("the time").get(0);
+    while !source.client.query_one(sql, &[&begun]).await.expect("the sessions").get::<_, bool>(0) {
+        assert!(again.try_wait().expect("our child").is_none(), "it made a position of an unfinished slot");
+        assert!(Instant::now() < deadline, "it does not begin anew");
+    }
+    other.batch_execute("commit").await.expect("the transaction ends");
+    let ended = tokio::task::block_in_place(|| again.wait()).expect("our child");
+    assert!(ended.success());
+    let relay = source.relay();
+    relay.ready().await;
+    source.write([("a", 1)]).await;
+    check_exactly_once(&source.published(&source.topic(), 1).await, &[("a".to_owned(), 1)].into());
 }
