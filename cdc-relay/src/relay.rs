@@ -99,9 +99,11 @@ async fn attempt(
     let end = stream(&mut holding, &mut engine, board, desk, shutdown).await;
     board.ended(engine.progress());
     let Holding { stream, sink, lease, .. } = holding;
+    // A server that stops waits for its streams, and the sink may wait for Kafka: a broken stream goes first.
+    let stream = Some(stream).filter(|_| end.is_ok());
     // Nothing of this attempt may reach Kafka once the next one begins.
     sink.close().await;
-    if end.is_ok() {
+    if let Some(stream) = stream {
         let farewell = stream.finish(engine.status(clock::now()), FAREWELL_LIMIT).await;
         if let Err(error) = farewell {
             tracing::debug!(source = source.name, error = %error, "the server did not confirm the last status");

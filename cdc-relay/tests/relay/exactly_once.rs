@@ -1,6 +1,8 @@
 //! Nothing lost, repeated or reordered: in quiet, and through crashes of the relay, Postgres and Kafka.
 
+use crate::forgotten::producers;
 use crate::support::Servers;
+use crate::takeover::asks_for_the_lease_again;
 use crate::writer::Writer;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,23 +107,27 @@ async fn a_second_relay_stands_by_and_takes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_takes_over_from_a_frozen_relay_which_cannot_write_when_it_wakes() {
+async fn a_thawed_zombie_stands_by_and_does_not_fence_the_rightful_holder() {
     let servers = Servers::shared().await;
     let source = servers.source().await;
-    let first = source.running().await;
-    let second = source.relay();
-    second.not_ready_because("standing by").await;
+    let zombie = source.running().await;
+    let holder = source.relay();
+    holder.not_ready_because("standing by").await;
     let mut writer = Writer::default();
-    writer.write(&source, 30, 2).await;
-    writer.check(&source).await;
-    first.signal("STOP");
-    writer.write(&source, 30, 2).await;
-    second.ready().await;
-    first.signal("CONT");
-    first.not_ready_because("standing by").await;
-    writer.write(&source, 30, 2).await;
-    writer.check(&source).await;
-    second.ready().await;
+    writer.write(&source, 10, 2).await;
+    zombie.signal("STOP");
+    writer.write(&source, 10, 2).await;
+    holder.ready().await;
+    let rightful = producers(&source);
+    zombie.signal("CONT");
+    zombie.not_ready_because("standing by").await;
+    for _ in 0..2 {
+        asks_for_the_lease_again(&source).await;
+        writer.write(&source, 10, 2).await;
+        writer.check(&source).await;
+    }
+    assert_eq!(producers(&source), rightful, "the zombie initialised the holder's producers");
+    holder.ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
