@@ -31,15 +31,15 @@ export async function createAndWatch(stage, account, theme) {
 
   const name = `Ada ${theme} ${Date.now()}`;
   await createUser(stage, page, name, theme);
-  await row(page, "Users created", name).waitFor();
+  await row(page, "Users", name).waitFor();
   const product = `Tea ${theme} ${Date.now()}`;
   await createOrder(stage, page, product, theme);
-  await row(page, "Orders created", product).waitFor();
-  expect(await row(page, "Users created", name).getByText("yours").isVisible(), "the own user to be marked");
+  await row(page, "Orders", product).waitFor();
+  expect(await row(page, "Users", name).getByText("yours").isVisible(), "the own user to be marked");
   await stage.picture(page, `live-${theme}`);
   await stage.axe(page, `live, ${theme}`);
 
-  await openDetails(stage, page, row(page, "Orders created", product), product, theme);
+  await openDetails(stage, page, row(page, "Orders", product), product, theme);
   await page.context().close();
 }
 
@@ -96,7 +96,7 @@ async function openDetails(stage, page, target, product, theme) {
 /** The list by keyboard alone. */
 export async function keyboard(stage, account) {
   const page = await signedIn(stage, account);
-  const grid = page.getByRole("grid", { name: "Users created" });
+  const grid = page.getByRole("grid", { name: "Users" });
   await grid.focus();
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("ArrowUp");
@@ -119,9 +119,9 @@ export async function cuts(stage, account, config) {
     await status(page, /Reconnecting|Connecting/);
     await fillUser(page, name);
     link.mend();
-    await row(page, "Users created", name).waitFor({ timeout: 40_000 });
+    await row(page, "Users", name).waitFor({ timeout: 40_000 });
   }
-  const rows = await page.getByRole("region", { name: "Users created" }).getByRole("row").allInnerTexts();
+  const rows = await page.getByRole("region", { name: "Users" }).getByRole("row").allInnerTexts();
   const seen = rows.map((text) => names.findIndex((name) => text.includes(name))).filter((at) => at >= 0);
   expect(seen.join() === "3,2,1,0", `each user once and the newest first, not ${seen}`);
   await page.context().close();
@@ -146,7 +146,7 @@ export async function narrow(stage, account, theme) {
   await stage.picture(page, `narrow-${theme}`);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
   expect(!wide, "nothing wider than 360 px");
-  await page.getByRole("region", { name: "Users created" }).getByRole("row").first().click();
+  await page.getByRole("region", { name: "Users" }).getByRole("row").first().click();
   await page.getByRole("complementary", { name: "Event details" }).waitFor();
   await stage.picture(page, `narrow-details-${theme}`);
   await page.context().close();

@@ -32,7 +32,7 @@ export function Live({ feed, selectedKey, onSelect }: LiveProps) {
       {users && (
         <Pane
           lane={users}
-          title="Users created"
+          title="Users"
           shape="circle"
           loaded={loaded}
           selectedKey={selectedKey}
@@ -46,7 +46,7 @@ export function Live({ feed, selectedKey, onSelect }: LiveProps) {
       {orders && (
         <Pane
           lane={orders}
-          title="Orders created"
+          title="Orders"
           shape="square"
           loaded={loaded}
           selectedKey={selectedKey}

@@ -1,4 +1,7 @@
+import { create, toJsonString } from "@bufbuild/protobuf";
+import { EventSchema, OrderCancelledSchema, OrderCreatedSchema } from "@tailrace/sdk";
 import { describe, expect, it } from "vitest";
+import { describeOrder } from "../src/orders/describe";
 import { formatAmount, parseAmount, total } from "../src/orders/money";
 
 describe("an amount", () => {
@@ -21,5 +24,28 @@ describe("an amount", () => {
   it("adds up without a rounding error", () => {
     const price = parseAmount("0.10");
     expect(price && formatAmount(total([{ quantity: 3, price }]))).toBe("0.30");
+  });
+});
+
+describe("a row", () => {
+  const total = { currencyCode: "EUR", units: 12n };
+  const say = (type: string, json: string) =>
+    describeOrder(create(EventSchema, { type, payload: new TextEncoder().encode(json) }));
+
+  it("says what was ordered", () => {
+    const lines = [{ product: "Tea", quantity: 2 }, { product: "Cup" }];
+    const created = create(OrderCreatedSchema, { lines, total });
+    const text = say("orders.created.v1", toJsonString(OrderCreatedSchema, created));
+    expect(text).toBe("12.00 EUR · 2 × Tea + 1 more");
+  });
+
+  it("says that an order was cancelled", () => {
+    const cancelled = create(OrderCancelledSchema, { total });
+    const text = say("orders.cancelled.v1", toJsonString(OrderCancelledSchema, cancelled));
+    expect(text).toBe("Cancelled · 12.00 EUR");
+  });
+
+  it("names the type of what it cannot read", () => {
+    expect(say("orders.cancelled.v1", "not JSON")).toBe("orders.cancelled.v1");
   });
 });

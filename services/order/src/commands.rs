@@ -1,25 +1,38 @@
-//! What the order service does: create, get and list orders.
+//! What the order service does: create, get, list and cancel orders.
 //!
-//! Who may ask is decided in `grpc.rs`; how it is stored, in `store.rs`.
+//! Who may ask is decided in `grpc.rs`; how it is stored, in `store.rs`. A change is answered with the order in its wire form,
+//! because that very answer is remembered with the change and given again to a retry.
 
-use tailrace::event::v1::{OrderCreated, order_created};
-use tailrace_outbox::{Event, Remembered, Request};
-use tailrace_runtime::{clock, page::Page, request::TraceContext, resource};
+use prost::Message as _;
+use tailrace::order::v1::Order as OrderMessage;
+use tailrace_outbox::{Remembered, Request};
+use tailrace_runtime::{clock, page::Page, request::TraceContext};
 use uuid::Uuid;
 
 use crate::{
     error::{Error, Kind},
-    order::{Basket, COLLECTION, Line, Order},
-    store::{Created, Store},
+    filter::Filter,
+    order::{Basket, FIRST_VERSION, Order, State},
+    store::{Store, Written},
+    wire,
 };
 
-/// The type of the event that a new order makes.
-const ORDER_CREATED: &str = "orders.created.v1";
-const FIRST_VERSION: i64 = 1;
+/// How often a change starts over because another one came between its reading and its writing.
+const ATTEMPTS_MAX: usize = 3;
 
 /// The orders, and everything that can be done with them.
 pub(crate) struct Orders {
     store: Store,
+}
+
+/// Which order to cancel.
+#[derive(Clone, Debug)]
+pub(crate) struct Cancellation {
+    pub(crate) id: Uuid,
+    /// Whose it must be; none: anyone's.
+    pub(crate) buyer: Option<String>,
+    /// What the order's etag must be; none: anything.
+    pub(crate) etag: Option<String>,
 }
 
 impl Orders {
@@ -27,28 +40,31 @@ impl Orders {
         Self { store }
     }
 
-    /// Creates an order of `buyer` and the event that tells it. A `request` that was carried out before gives the order of then.
+    /// Creates an order of `buyer` and the event that tells it. A `request` that was carried out before gives the answer
+    /// of then.
     pub(crate) async fn create(
         &self,
         buyer: String,
         basket: Basket,
         request: Option<Request>,
         trace: &TraceContext,
-    ) -> Result<Order, Error> {
+    ) -> Result<OrderMessage, Error> {
         let now = clock::now();
         let order = Order {
             id: Uuid::now_v7(),
             buyer,
             basket,
+            state: State::Placed,
             version: FIRST_VERSION,
             create_time: now,
             update_time: now,
         };
-        let event = created_event(&order, trace)?;
-        match (self.store.create(&order, request.as_ref(), &event).await?, request) {
-            (Created::New, _) => Ok(order),
-            (Created::RequestSeen, Some(request)) => self.repeated(&request).await,
-            (Created::RequestSeen, None) => Err(Error::inside("a write without a request id met one")),
+        let event = wire::created_event(&order, trace).map_err(Error::inside)?;
+        let answer = wire::message(&order);
+        match self.store.create(&order, request.as_ref(), &answer.encode_to_vec(), &event).await? {
+            Written::Done => Ok(answer),
+            Written::RequestSeen => self.answer_of(request.as_ref()).await,
+            Written::Overtaken => Err(Error::inside("an insert wrote nothing")),
         }
     }
 
@@ -58,40 +74,72 @@ impl Orders {
     }
 
     /// A page of the orders of `buyer`, or of all, newest first, and the token of the next.
-    pub(crate) async fn list(&self, page: &Page, buyer: Option<&str>) -> Result<(Vec<Order>, String), Error> {
-        let mut orders = self.store.list(page, buyer).await?;
+    pub(crate) async fn list(
+        &self,
+        page: &Page,
+        buyer: Option<&str>,
+        filter: &Filter,
+    ) -> Result<(Vec<Order>, String), Error> {
+        if filter.is_nothing() {
+            return Ok((Vec::new(), String::new()));
+        }
+        let mut orders = self.store.list(page, buyer, filter).await?;
         let next = page.cut(&mut orders, |order| order.id);
         Ok((orders, next))
     }
 
-    async fn repeated(&self, request: &Request) -> Result<Order, Error> {
-        match self.store.remembered(request).await? {
-            Remembered::CarriedOut(id) => self.get(id, None).await,
-            // New: it was forgotten between the two statements, which takes a day; the id is spent all the same.
-            Remembered::New | Remembered::Reused => Err(Kind::RequestReused.into()),
+    /// Cancels an order and writes the event that tells it. A `request` that was carried out before gives the answer of then.
+    pub(crate) async fn cancel(
+        &self,
+        wanted: &Cancellation,
+        request: Option<&Request>,
+        trace: &TraceContext,
+    ) -> Result<OrderMessage, Error> {
+        match self.cancelled(wanted, request, trace).await {
+            // A retry finds the order cancelled by the first try. What that one remembered was committed with it, so it
+            // is to be seen by now.
+            Err(error) if error.is_refusal() && request.is_some() => match self.remembered(request).await? {
+                Some(answer) => Ok(answer),
+                None => Err(error),
+            },
+            outcome => outcome,
         }
     }
-}
 
-fn created_event(order: &Order, trace: &TraceContext) -> Result<Event, Error> {
-    let payload = OrderCreated {
-        order: resource::name(COLLECTION, order.id),
-        buyer: order.buyer.clone(),
-        lines: order.basket.lines().iter().map(event_line).collect(),
-        total: Some(order.basket.total().to_wire()),
-        create_time: Some(clock::on_wire(order.create_time)),
-    };
-    Event::new(ORDER_CREATED, COLLECTION, order.id, order.version, &payload)
-        .and_then(|event| {
-            event.owned_by(&order.buyer).traced(trace.traceparent.as_deref(), trace.tracestate.as_deref())
-        })
-        .map_err(Error::inside)
-}
+    async fn cancelled(
+        &self,
+        wanted: &Cancellation,
+        request: Option<&Request>,
+        trace: &TraceContext,
+    ) -> Result<OrderMessage, Error> {
+        for _ in 0..ATTEMPTS_MAX {
+            let before = self.get(wanted.id, wanted.buyer.as_deref()).await?;
+            let after = before.cancelled(wanted.etag.as_deref(), clock::now())?;
+            let event = wire::cancelled_event(&after, trace).map_err(Error::inside)?;
+            let answer = wire::message(&after);
+            match self.store.update(&after, request, &answer.encode_to_vec(), &event).await? {
+                Written::Done => return Ok(answer),
+                Written::RequestSeen => return self.answer_of(request).await,
+                Written::Overtaken => {}
+            }
+        }
+        Err(Kind::Contended.into())
+    }
 
-fn event_line(line: &Line) -> order_created::Line {
-    order_created::Line {
-        product: line.product.as_str().to_owned(),
-        quantity: line.quantity.get(),
-        unit_price: Some(line.unit_price.to_wire()),
+    /// The answer to a request that is known to have been carried out.
+    async fn answer_of(&self, request: Option<&Request>) -> Result<OrderMessage, Error> {
+        // None: it was forgotten between the two statements, which takes a day; the id is spent all the same.
+        self.remembered(request).await?.ok_or_else(|| Kind::RequestReused.into())
+    }
+
+    async fn remembered(&self, request: Option<&Request>) -> Result<Option<OrderMessage>, Error> {
+        let Some(request) = request else { return Ok(None) };
+        match self.store.remembered(request).await? {
+            Remembered::CarriedOut { answer, .. } => {
+                OrderMessage::decode(answer.as_slice()).map(Some).map_err(Error::inside)
+            }
+            Remembered::New => Ok(None),
+            Remembered::Reused => Err(Kind::RequestReused.into()),
+        }
     }
 }

@@ -13,6 +13,12 @@ pub(crate) enum Kind {
     RequestReused,
     #[error("no such order")]
     NotFound,
+    #[error("the order is not placed any more")]
+    NotPlaced,
+    #[error("the order changed meanwhile")]
+    EtagMismatch,
+    #[error("the order changes too often")]
+    Contended,
     #[error("something inside failed")]
     Inside(#[source] Failure),
 }
@@ -21,5 +27,13 @@ impl Error {
     /// A failure that the caller can do nothing about, except try again when it is the database's absence.
     pub(crate) fn inside(failure: impl Into<Failure>) -> Self {
         Kind::Inside(failure.into()).into()
+    }
+
+    /// Whether the order as it is, and not something inside, stands against the change.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self.0 {
+            Kind::NotFound | Kind::NotPlaced | Kind::EtagMismatch | Kind::Contended => true,
+            Kind::RequestReused | Kind::Inside(_) => false,
+        }
     }
 }

@@ -2,13 +2,12 @@
 
 use prost::Message as _;
 use tailrace::order::v1::{
-    CreateOrderRequest, GetOrderRequest, ListOrdersRequest, ListOrdersResponse, Order as OrderMessage,
-    OrderLine, order::State, order_service_server::OrderService,
+    CancelOrderRequest, CreateOrderRequest, GetOrderRequest, ListOrdersRequest, ListOrdersResponse,
+    Order as OrderMessage, OrderLine, order_service_server::OrderService,
 };
 use tailrace_outbox::Request as OnceRequest;
 use tailrace_runtime::{
     auth::{Principal, Verifier},
-    clock,
     error::{Problem, Violations},
     page::Page,
     request, resource,
@@ -16,10 +15,12 @@ use tailrace_runtime::{
 use tonic::{Code, Request, Response, Status};
 
 use crate::{
-    commands::Orders,
+    commands::{Cancellation, Orders},
     error::{Error, Kind},
+    filter::Filter,
     money::Money,
-    order::{Basket, COLLECTION, LINES_MAX, Line, Order, Product, Quantity},
+    order::{Basket, COLLECTION, LINES_MAX, Line, Product, Quantity},
+    wire::message,
 };
 
 const NAME_RULE: &str = "must be a resource name, orders/{uuid}";
@@ -46,7 +47,7 @@ impl OrderService for OrderApi {
         let trace = request::trace_context(&request);
         let (basket, once) = new_order(request.into_inner(), &principal)?;
         let order = self.orders.create(principal.user, basket, once, &trace).await.map_err(status)?;
-        Ok(Response::new(message(&order)))
+        Ok(Response::new(order))
     }
 
     async fn get_order(&self, request: Request<GetOrderRequest>) -> Result<Response<OrderMessage>, Status> {
@@ -64,13 +65,25 @@ impl OrderService for OrderApi {
         let principal = self.verifier.authenticate(request.metadata()).await?;
         let request = request.into_inner();
         let buyer = visible_to(&principal);
-        let scope = format!("{COLLECTION} of {}", buyer.unwrap_or("all"));
+        let filter = Filter::parse(&request.filter).map_err(|invalid| Violations::of("filter", invalid))?;
+        let scope = format!("{COLLECTION} of {} where {:?}", buyer.unwrap_or("all"), filter);
         let page = Page::parse(request.page_size, &request.page_token, scope)?;
-        let (orders, next_page_token) = self.orders.list(&page, buyer).await.map_err(status)?;
+        let (orders, next_page_token) = self.orders.list(&page, buyer, &filter).await.map_err(status)?;
         Ok(Response::new(ListOrdersResponse {
             orders: orders.iter().map(message).collect(),
             next_page_token,
         }))
+    }
+
+    async fn cancel_order(
+        &self,
+        request: Request<CancelOrderRequest>,
+    ) -> Result<Response<OrderMessage>, Status> {
+        let principal = self.verifier.authenticate(request.metadata()).await?;
+        let trace = request::trace_context(&request);
+        let (wanted, once) = cancellation(request.into_inner(), &principal)?;
+        let order = self.orders.cancel(&wanted, once.as_ref(), &trace).await.map_err(status)?;
+        Ok(Response::new(order))
     }
 }
 
@@ -104,8 +117,26 @@ fn new_order(
     };
     let (Some(request_id), Some(lines)) = (request_id, lines) else { return Err(violations.into_problem()) };
     let basket = Basket::new(lines, "order.lines").map_err(Violations::into_problem)?;
-    let once = request_id.map(|id| OnceRequest::new(&principal.user, id, &fingerprinted));
+    let once = request_id.map(|id| OnceRequest::new(&principal.user, "CreateOrder", id, &fingerprinted));
     Ok((basket, once))
+}
+
+fn cancellation(
+    request: CancelOrderRequest,
+    principal: &Principal,
+) -> Result<(Cancellation, Option<OnceRequest>), Problem> {
+    let mut violations = Violations::default();
+    let id = violations.check("name", resource::id(COLLECTION, &request.name).ok_or(NAME_RULE));
+    let request_id = violations.check("request_id", resource::request_id(&request.request_id));
+    let asked = CancelOrderRequest { request_id: String::new(), ..request };
+    let fingerprinted = asked.encode_to_vec();
+    let etag = violations.check("etag", resource::given_etag(asked.etag));
+    let (Some(id), Some(request_id), Some(etag)) = (id, request_id, etag) else {
+        return Err(violations.into_problem());
+    };
+    let once = request_id.map(|id| OnceRequest::new(&principal.user, "CancelOrder", id, &fingerprinted));
+    let buyer = visible_to(principal).map(str::to_owned);
+    Ok((Cancellation { id, buyer, etag }, once))
 }
 
 fn new_line(line: OrderLine, path: &str, violations: &mut Violations) -> Option<Line> {
@@ -119,27 +150,6 @@ fn new_line(line: OrderLine, path: &str, violations: &mut Violations) -> Option<
     Some(Line { product: product?, quantity: quantity?, unit_price: unit_price? })
 }
 
-fn message(order: &Order) -> OrderMessage {
-    OrderMessage {
-        name: resource::name(COLLECTION, order.id),
-        buyer: order.buyer.clone(),
-        lines: order.basket.lines().iter().map(line_message).collect(),
-        total: Some(order.basket.total().to_wire()),
-        state: State::Placed.into(),
-        create_time: Some(clock::on_wire(order.create_time)),
-        update_time: Some(clock::on_wire(order.update_time)),
-        etag: format!("\"{}\"", order.version),
-    }
-}
-
-fn line_message(line: &Line) -> OrderLine {
-    OrderLine {
-        product: line.product.as_str().to_owned(),
-        quantity: line.quantity.get(),
-        unit_price: Some(line.unit_price.to_wire()),
-    }
-}
-
 fn status(error: Error) -> Status {
     match &error.0 {
         Kind::RequestReused => Problem::new(
@@ -149,6 +159,21 @@ fn status(error: Error) -> Status {
         )
         .field("request_id", "must be new for each request"),
         Kind::NotFound => Problem::new(Code::NotFound, "ORDER_NOT_FOUND", "There is no such order."),
+        Kind::NotPlaced => Problem::new(
+            Code::FailedPrecondition,
+            "ORDER_NOT_PLACED",
+            "The order is cancelled already; only a placed order can be cancelled.",
+        ),
+        Kind::EtagMismatch => Problem::new(
+            Code::Aborted,
+            "ETAG_MISMATCH",
+            "The order changed since; get it again and decide anew.",
+        ),
+        Kind::Contended => Problem::new(
+            Code::Aborted,
+            "CONCURRENT_CHANGES",
+            "The order is being changed by others; try again.",
+        ),
         Kind::Inside(failure) => Problem::inside(failure.as_ref()),
     }
     .into_status()

@@ -1,21 +1,25 @@
-//! The order service: keeps orders. Each new order is written with its event in one statement.
+//! The order service: keeps orders. Each change is written with its event in one statement.
 //!
 //! It publishes no event (the relay does) and keeps no users: a buyer is the subject of a verified token. A projection of
 //! `users.created`, to show buyers by name, comes later.
 //!
 //! ```text
 //! grpc ─► commands ─► store ─► Postgres (orders + outbox)
-//!            └─► order      what an order is
-//!                  └─► money
+//!   │        ├─► order      what an order is, and what may become of it
+//!   │        │     └─► money
+//!   │        └─► wire       the order as a message, and its events
+//!   └─► filter              which orders a list holds
 //! ```
 
 mod commands;
 pub mod config;
 mod error;
+pub mod filter;
 mod grpc;
 pub mod money;
 pub mod order;
 mod store;
+mod wire;
 
 use anyhow::Context as _;
 use tailrace::order::v1::order_service_server::{OrderServiceServer, SERVICE_NAME};

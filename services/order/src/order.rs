@@ -2,13 +2,18 @@
 //! rules of the contract.
 
 use jiff::Timestamp;
-use tailrace_runtime::error::Violations;
+use tailrace_runtime::{error::Violations, resource};
 use uuid::Uuid;
 
-use crate::money::{InvalidMoney, Money};
+use crate::{
+    error::Kind,
+    money::{InvalidMoney, Money},
+};
 
 /// The collection of orders' resource names.
 pub const COLLECTION: &str = "orders";
+/// The version of a new order.
+pub const FIRST_VERSION: i64 = 1;
 /// The most lines of an order.
 pub const LINES_MAX: usize = 100;
 /// The longest name of a product, in characters.
@@ -25,12 +30,55 @@ pub struct Order {
     pub buyer: String,
     /// What was bought.
     pub basket: Basket,
-    /// Counts the changes, from 1.
+    /// Where the order stands.
+    pub state: State,
+    /// Counts the changes, from [`FIRST_VERSION`], without a gap.
     pub version: i64,
     /// When the order was created.
     pub create_time: Timestamp,
     /// When the order was last changed.
     pub update_time: Timestamp,
+}
+
+impl Order {
+    /// The order after its cancellation. An `etag`, when given, must be the order's: nobody changed it in between.
+    pub(crate) fn cancelled(self, etag: Option<&str>, now: Timestamp) -> Result<Self, Kind> {
+        if etag.is_some_and(|etag| etag != resource::etag(self.version)) {
+            return Err(Kind::EtagMismatch);
+        }
+        match self.state {
+            State::Placed => {}
+            State::Cancelled => return Err(Kind::NotPlaced),
+        }
+        Ok(Self { state: State::Cancelled, version: self.version + 1, update_time: now, ..self })
+    }
+}
+
+/// Where an order stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// It was placed, and can be cancelled.
+    Placed,
+    /// It was cancelled, which is final.
+    Cancelled,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: &[Self] = &[Self::Placed, Self::Cancelled];
+
+    /// Its name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Placed => "placed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|state| state.as_str() == name)
+    }
 }
 
 /// What a value must be; the text completes "the field …".

@@ -13,16 +13,19 @@ use uuid::Uuid;
 
 use crate::{
     error::Error,
+    filter::Filter,
     money::{Currency, Money},
-    order::{Basket, Line, Order, Product, Quantity},
+    order::{Basket, Line, Order, Product, Quantity, State},
 };
 
-const MIGRATIONS: &[(&str, &str)] = &[("V1__orders", include_str!("../migrations/V1__orders.sql"))];
-const PLACED: &str = "placed";
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("V1__orders", include_str!("../migrations/V1__orders.sql")),
+    ("V2__cancel", include_str!("../migrations/V2__cancel.sql")),
+];
 
 /// An order and its lines as one row, the lines in arrays of one length.
 const SELECT: &str = "
-    SELECT id, buyer, currency::text, version, create_time, update_time, products, quantities, unit_prices
+    SELECT id, buyer, currency::text, version, create_time, update_time, products, quantities, unit_prices, state
     FROM orders CROSS JOIN LATERAL (
         SELECT array_agg(product ORDER BY line_number) AS products,
                array_agg(quantity ORDER BY line_number) AS quantities,
@@ -37,11 +40,13 @@ pub(crate) struct Store {
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Created {
-    /// The order exists now.
-    New,
+pub(crate) enum Written {
+    /// It is done.
+    Done,
     /// Nothing was written; the request was carried out before.
     RequestSeen,
+    /// Nothing was written; another change came first.
+    Overtaken,
 }
 
 impl Store {
@@ -54,8 +59,9 @@ impl Store {
         &self,
         order: &Order,
         request: Option<&Request>,
+        answer: &[u8],
         event: &Event,
-    ) -> Result<Created, Error> {
+    ) -> Result<Written, Error> {
         let lines = order.basket.lines();
         let total = order.basket.total();
         let (currency, total_minor) = (total.currency(), total.minor());
@@ -65,7 +71,7 @@ impl Store {
         let parameters: [(&(dyn ToSql + Sync), Type); 10] = [
             (&order.id, Type::UUID),
             (&order.buyer, Type::TEXT),
-            (&PLACED, Type::TEXT),
+            (&order.state.as_str(), Type::TEXT),
             (&currency.as_str(), Type::TEXT),
             (&total_minor, Type::INT8),
             (&order.version, Type::INT8),
@@ -84,12 +90,28 @@ impl Store {
              SELECT $1, line.number, line.product, line.quantity, line.unit_price \
              FROM entity, unnest($8, $9, $10) WITH ORDINALITY AS line (product, quantity, unit_price, number)",
         );
-        let client = self.client().await?;
-        match write.once(request, &order.id).execute(&client, event).await {
-            Ok(()) => Ok(Created::New),
-            Err(WriteError::RequestSeen) => Ok(Created::RequestSeen),
-            Err(error) => Err(Error::inside(error)),
-        }
+        written(write.once(request, &order.id, answer).execute(&*self.client().await?, event).await)
+    }
+
+    /// Writes an order's next version and the event that tells it, if the version before it is still the last; all or nothing.
+    pub(crate) async fn update(
+        &self,
+        order: &Order,
+        request: Option<&Request>,
+        answer: &[u8],
+        event: &Event,
+    ) -> Result<Written, Error> {
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+            (&order.id, Type::UUID),
+            (&order.state.as_str(), Type::TEXT),
+            (&order.version, Type::INT8),
+            (&order.update_time, Type::TIMESTAMPTZ),
+        ];
+        let write = Write::of(
+            "UPDATE orders SET state = $2, version = $3, update_time = $4 WHERE id = $1 AND version = $3 - 1",
+            parameters,
+        );
+        written(write.once(request, &order.id, answer).execute(&*self.client().await?, event).await)
     }
 
     pub(crate) async fn remembered(&self, request: &Request) -> Result<Remembered, Error> {
@@ -105,15 +127,31 @@ impl Store {
     }
 
     /// The orders of `buyer`, or all: one row more than the page holds, if there is one.
-    pub(crate) async fn list(&self, page: &Page, buyer: Option<&str>) -> Result<Vec<Order>, Error> {
+    pub(crate) async fn list(
+        &self,
+        page: &Page,
+        buyer: Option<&str>,
+        filter: &Filter,
+    ) -> Result<Vec<Order>, Error> {
         // Two statements, because one with `$2 IS NULL OR …` keeps Postgres from using the buyer's index.
         let whose = if buyer.is_some() { "buyer = $3" } else { "$3 IS NULL" };
-        let statement =
-            format!("{SELECT} WHERE {whose} AND ($1 IS NULL OR id < $1) ORDER BY id DESC LIMIT $2");
+        let statement = format!(
+            "{SELECT} WHERE {whose} AND ($1 IS NULL OR id < $1) AND ($4 IS NULL OR state = ANY ($4)) \
+             AND ($5 IS NULL OR create_time >= $5) AND ($6 IS NULL OR create_time < $6) \
+             ORDER BY id DESC LIMIT $2"
+        );
         let (before, limit) = (page.before(), page.limit());
+        let states: Option<Vec<&str>> =
+            filter.states.as_ref().map(|states| states.iter().map(|state| state.as_str()).collect());
         let client = self.client().await?;
-        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&before, Type::UUID), (&limit, Type::INT8), (&buyer, Type::TEXT)];
+        let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+            (&before, Type::UUID),
+            (&limit, Type::INT8),
+            (&buyer, Type::TEXT),
+            (&states, Type::TEXT_ARRAY),
+            (&filter.from, Type::TIMESTAMPTZ),
+            (&filter.before, Type::TIMESTAMPTZ),
+        ];
         let rows = client.query_typed(&statement, &parameters).await;
         rows.map_err(Error::inside)?.iter().map(order_of).collect()
     }
@@ -151,6 +189,15 @@ pub(crate) async fn migrate(client: Client) -> Result<(), MigrateError> {
     tailrace_outbox::migrate(&mut Client::take(client), MIGRATIONS).await
 }
 
+fn written(outcome: Result<(), WriteError>) -> Result<Written, Error> {
+    match outcome {
+        Ok(()) => Ok(Written::Done),
+        Err(WriteError::RequestSeen) => Ok(Written::RequestSeen),
+        Err(WriteError::NoRow) => Ok(Written::Overtaken),
+        Err(error @ (WriteError::ManyRows(_) | WriteError::Database(_))) => Err(Error::inside(error)),
+    }
+}
+
 fn order_of(row: &Row) -> Result<Order, Error> {
     let currency: String = column(row, 2)?;
     let currency = Currency::new(&currency).map_err(Error::inside)?;
@@ -169,6 +216,8 @@ fn order_of(row: &Row) -> Result<Order, Error> {
         id: column(row, 0)?,
         buyer: column(row, 1)?,
         basket,
+        state: State::named(&column::<String>(row, 9)?)
+            .ok_or_else(|| Error::inside("a stored order has an unknown state"))?,
         version: column(row, 3)?,
         create_time: column(row, 4)?,
         update_time: column(row, 5)?,

@@ -13,20 +13,27 @@ pub struct Request {
 }
 
 impl Request {
-    /// `caller` asked (`users/{user}`; empty when anyone may; ids of different callers do not meet) under the id `id` for
-    /// what the bytes of `asked` say. Leave secrets out of them: a fast digest of a password is as good as the password.
-    pub fn new(caller: impl Into<String>, id: Uuid, asked: &[u8]) -> Self {
-        Self { caller: caller.into(), id, fingerprint: Sha256::digest(asked).into() }
+    /// `caller` (`users/{user}`; empty when anyone may; ids of different callers do not meet) asked `method` under the id
+    /// `id` for what the bytes of `asked` say. Leave secrets out of them: a fast digest of a password is as good as the
+    /// password.
+    pub fn new(caller: impl Into<String>, method: &'static str, id: Uuid, asked: &[u8]) -> Self {
+        let digest = Sha256::new().chain_update(method).chain_update([0]).chain_update(asked);
+        Self { caller: caller.into(), id, fingerprint: digest.finalize().into() }
     }
 }
 
 /// What is known about a request's id.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Remembered {
     /// The id was not seen.
     New,
-    /// The same request was carried out and made this.
-    CarriedOut(Uuid),
+    /// The same request was carried out.
+    CarriedOut {
+        /// What it made or changed.
+        result_id: Uuid,
+        /// The answer of then, as it was encoded.
+        answer: Vec<u8>,
+    },
     /// The id was used for another request.
     Reused,
 }
@@ -35,14 +42,14 @@ pub enum Remembered {
 pub async fn remembered(client: &Client, request: &Request) -> Result<Remembered, Error> {
     let row = client
         .query_typed_opt(
-            "SELECT result_id, fingerprint FROM carried_out_request WHERE caller = $1 AND request_id = $2",
+            "SELECT result_id, fingerprint, answer FROM carried_out_request WHERE caller = $1 AND request_id = $2",
             &[(&request.caller, Type::TEXT), (&request.id, Type::UUID)],
         )
         .await?;
     let Some(row) = row else { return Ok(Remembered::New) };
     let fingerprint: &[u8] = row.try_get(1)?;
     if fingerprint == request.fingerprint {
-        Ok(Remembered::CarriedOut(row.try_get(0)?))
+        Ok(Remembered::CarriedOut { result_id: row.try_get(0)?, answer: row.try_get(2)? })
     } else {
         Ok(Remembered::Reused)
     }

@@ -11,7 +11,10 @@ pub const REQUEST_RETENTION_HOURS: i32 = 24;
 /// Two histories, so that the outbox and a service can both grow without agreeing on numbers.
 const OUTBOX_HISTORY: &str = "outbox_migration";
 const SERVICE_HISTORY: &str = "migration";
-const OUTBOX_MIGRATIONS: &[(&str, &str)] = &[("V1__outbox", include_str!("../migrations/V1__outbox.sql"))];
+const OUTBOX_MIGRATIONS: &[(&str, &str)] = &[
+    ("V1__outbox", include_str!("../migrations/V1__outbox.sql")),
+    ("V2__answers", include_str!("../migrations/V2__answers.sql")),
+];
 /// "tailrace" in ASCII: one lock per database for everyone who migrates it.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"tailrace");
 

@@ -28,7 +28,7 @@ pub struct Write<'a> {
     entity: &'a str,
     also: Vec<&'a str>,
     parameters: Vec<Parameter<'a>>,
-    request: Option<(&'a Request, &'a Uuid)>,
+    request: Option<(&'a Request, &'a Uuid, &'a [u8])>,
 }
 
 /// Why nothing was written.
@@ -37,9 +37,12 @@ pub enum WriteError {
     /// A request with this id was carried out before; see [`crate::remembered`].
     #[error("the request id was used before")]
     RequestSeen,
-    /// The entity's statement wrote no row or more than one.
+    /// The entity's statement wrote no row: an update whose condition did not hold.
+    #[error("the entity's statement wrote no row")]
+    NoRow,
+    /// The entity's statement wrote more than one row; a mistake in it.
     #[error("an entity's statement must write exactly one row, this one wrote {0}")]
-    NotOneRow(i64),
+    ManyRows(i64),
     /// The database refused, or is gone.
     #[error("the entity and its event could not be written")]
     Database(#[from] Error),
@@ -67,11 +70,11 @@ impl<'a> Write<'a> {
         self
     }
 
-    /// Remembers `request` with the write; one that was carried out before makes it fail with
-    /// [`WriteError::RequestSeen`] and write nothing.
+    /// Remembers `request` and its encoded `answer` with the write; a request that was carried out before makes it fail
+    /// with [`WriteError::RequestSeen`] and write nothing.
     #[must_use]
-    pub fn once(mut self, request: Option<&'a Request>, result_id: &'a Uuid) -> Self {
-        self.request = request.map(|request| (request, result_id));
+    pub fn once(mut self, request: Option<&'a Request>, result_id: &'a Uuid, answer: &'a [u8]) -> Self {
+        self.request = request.map(|request| (request, result_id, answer));
         self
     }
 
@@ -80,19 +83,22 @@ impl<'a> Write<'a> {
         let statement = self.statement();
         let mut parameters = self.parameters;
         parameters.extend(event_parameters(event));
-        let fingerprint = self.request.map(|(request, _)| request.fingerprint.as_slice());
-        if let (Some((request, result_id)), Some(fingerprint)) = (self.request, &fingerprint) {
+        let once =
+            self.request.map(|(request, id, answer)| (request, request.fingerprint.as_slice(), id, answer));
+        if let Some((request, fingerprint, result_id, answer)) = &once {
             parameters.extend([
                 (&request.caller as &(dyn ToSql + Sync), Type::TEXT),
                 (&request.id, Type::UUID),
                 (fingerprint, Type::BYTEA),
-                (result_id, Type::UUID),
+                (*result_id, Type::UUID),
+                (answer, Type::BYTEA),
             ]);
         }
         let row = client.query_typed_one(&statement, &parameters).await.map_err(error_of)?;
         match row.try_get(0)? {
             1 => Ok(()),
-            rows => Err(WriteError::NotOneRow(rows)),
+            0 => Err(WriteError::NoRow),
+            rows => Err(WriteError::ManyRows(rows)),
         }
     }
 
@@ -108,11 +114,11 @@ impl<'a> Write<'a> {
             ", event AS (INSERT INTO outbox ({EVENT_COLUMNS}) SELECT {values} FROM entity)"
         );
         if self.request.is_some() {
-            let [a, b, c, d] = [8, 9, 10, 11].map(|index| first_free + index);
+            let [a, b, c, d, e] = [8, 9, 10, 11, 12].map(|index| first_free + index);
             let _ = write!(
                 statement,
-                ", request AS (INSERT INTO carried_out_request (caller, request_id, fingerprint, result_id) \
-                 SELECT ${a}, ${b}, ${c}, ${d} FROM entity)"
+                ", request AS (INSERT INTO carried_out_request (caller, request_id, fingerprint, result_id, answer) \
+                 SELECT ${a}, ${b}, ${c}, ${d}, ${e} FROM entity)"
             );
         }
         statement.push_str(" SELECT count(*) FROM entity");

@@ -13,6 +13,22 @@ pub fn name(collection: &str, id: Uuid) -> String {
     format!("{collection}/{id}")
 }
 
+/// The etag (AIP-154) of the version `version` of a resource.
+pub fn etag(version: i64) -> String {
+    format!("\"{version}\"")
+}
+
+/// The longest etag, in characters.
+const ETAG_CHARACTERS_MAX: usize = 64;
+
+/// The etag of a request: none when empty. The error says what it must be.
+pub fn given_etag(text: String) -> Result<Option<String>, &'static str> {
+    if text.chars().count() > ETAG_CHARACTERS_MAX {
+        return Err("must have at most 64 characters");
+    }
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
 /// A `request_id` (AIP-155): none when empty. The error says what it must be.
 pub fn request_id(text: &str) -> Result<Option<Uuid>, &'static str> {
     if text.is_empty() { Ok(None) } else { spelt(text).map(Some).ok_or("must be a UUID or empty") }

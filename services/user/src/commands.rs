@@ -2,21 +2,21 @@
 //!
 //! Who may ask is decided in `grpc.rs`; how it is stored, in `store.rs`.
 
-use tailrace::event::v1::UserCreated;
-use tailrace_outbox::{Event, Remembered, Request};
-use tailrace_runtime::{clock, page::Page, request::TraceContext, resource};
+use prost::Message as _;
+use tailrace::user::v1::User as UserMessage;
+use tailrace_outbox::{Remembered, Request};
+use tailrace_runtime::{clock, page::Page, request::TraceContext};
 use uuid::Uuid;
 
 use crate::{
     error::{Error, Kind},
     password::Hasher,
-    store::{Created, Store},
+    store::{Created, NewRow, Store},
     token::{AccessToken, Issuer},
-    user::{COLLECTION, DisplayName, Email, Password, User},
+    user::{DisplayName, Email, Password, User},
+    wire,
 };
 
-/// The type of the event that a new user makes.
-pub const USER_CREATED: &str = "users.created.v1";
 const FIRST_VERSION: i64 = 1;
 
 /// A user to be.
@@ -47,18 +47,18 @@ impl Users {
         Self { store, hasher, issuer }
     }
 
-    /// Creates a user and the event that tells it. A `request` that was carried out before gives the user of then.
+    /// Creates a user and the event that tells it. A `request` that was carried out before gives the answer of then.
     pub(crate) async fn create(
         &self,
         new: NewUser,
         request: Option<Request>,
         trace: &TraceContext,
-    ) -> Result<User, Error> {
+    ) -> Result<UserMessage, Error> {
         let NewUser { display_name, email, password } = new;
         if let Some(request) = &request
-            && let Remembered::CarriedOut(id) = self.remembered(request).await?
+            && let Some(first) = self.remembered(request).await?
         {
-            return self.repeated(id, password).await;
+            return self.repeated(first, password).await;
         }
         let now = clock::now();
         let user = User {
@@ -69,15 +69,17 @@ impl Users {
             create_time: now,
             update_time: now,
         };
-        let event = created_event(&user, trace)?;
+        let event = wire::created_event(&user, trace).map_err(Error::inside)?;
         let password_hash = self.hasher.hash(password.clone()).await?;
-        match self.store.create(&user, &password_hash, request.as_ref(), &event).await? {
-            Created::New => Ok(user),
+        let answer = wire::message(&user);
+        let stored = NewRow { user: &user, password_hash: &password_hash, answer: &answer.encode_to_vec() };
+        match self.store.create(stored, request.as_ref(), &event).await? {
+            Created::New => Ok(answer),
             // A retry overtook this one, or somebody else has the address.
             Created::RequestSeen => match request {
                 Some(request) => match self.remembered(&request).await? {
-                    Remembered::CarriedOut(id) => self.repeated(id, password).await,
-                    Remembered::New | Remembered::Reused => Err(Kind::EmailTaken.into()),
+                    Some(first) => self.repeated(first, password).await,
+                    None => Err(Kind::EmailTaken.into()),
                 },
                 None => Err(Kind::EmailTaken.into()),
             },
@@ -111,34 +113,30 @@ impl Users {
         &self.issuer
     }
 
-    async fn remembered(&self, request: &Request) -> Result<Remembered, Error> {
+    /// What a request made that was carried out before, and its answer; none when it is new.
+    async fn remembered(&self, request: &Request) -> Result<Option<First>, Error> {
         match self.store.remembered(request).await? {
+            Remembered::CarriedOut { result_id, answer } => {
+                let answer = UserMessage::decode(answer.as_slice()).map_err(Error::inside)?;
+                Ok(Some(First { id: result_id, answer }))
+            }
+            Remembered::New => Ok(None),
             Remembered::Reused => Err(Kind::RequestReused.into()),
-            remembered @ (Remembered::New | Remembered::CarriedOut(_)) => Ok(remembered),
         }
     }
 
-    /// The answer to a retry. The password is no part of the request's fingerprint, so it is compared here.
-    async fn repeated(&self, id: Uuid, password: Password) -> Result<User, Error> {
-        let stored = self.store.password_hash(id).await?;
+    /// The answer to a retry of a creation. The password is no part of the request's fingerprint, so it is compared here.
+    async fn repeated(&self, first: First, password: Password) -> Result<UserMessage, Error> {
+        let stored = self.store.password_hash(first.id).await?;
         if !self.hasher.verify(password, stored).await? {
             return Err(Kind::RequestReused.into());
         }
-        self.get(id).await
+        Ok(first.answer)
     }
 }
 
-fn created_event(user: &User, trace: &TraceContext) -> Result<Event, Error> {
-    let name = resource::name(COLLECTION, user.id);
-    let payload = UserCreated {
-        user: name.clone(),
-        display_name: user.display_name.as_str().to_owned(),
-        email: user.email.as_str().to_owned(),
-        create_time: Some(clock::on_wire(user.create_time)),
-    };
-    Event::new(USER_CREATED, COLLECTION, user.id, user.version, &payload)
-        .and_then(|event| {
-            event.owned_by(name).traced(trace.traceparent.as_deref(), trace.tracestate.as_deref())
-        })
-        .map_err(Error::inside)
+/// What came of the first of several requests with one id.
+struct First {
+    id: Uuid,
+    answer: UserMessage,
 }

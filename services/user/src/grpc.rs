@@ -16,7 +16,6 @@ use tailrace::{
 use tailrace_outbox::Request as OnceRequest;
 use tailrace_runtime::{
     auth::Verifier,
-    clock,
     error::{Problem, Violations},
     page::Page,
     request, resource,
@@ -26,7 +25,8 @@ use tonic::{Code, Request, Response, Status};
 use crate::{
     commands::{NewUser, Users},
     error::{Error, Kind},
-    user::{COLLECTION, DisplayName, Email, Password, User},
+    user::{COLLECTION, DisplayName, Email, Password},
+    wire::message,
 };
 
 const NAME_RULE: &str = "must be a resource name, users/{uuid}";
@@ -51,8 +51,7 @@ impl UserService for UserApi {
     ) -> Result<Response<UserMessage>, Status> {
         let trace = request::trace_context(&request);
         let (new, once) = new_user(request.into_inner())?;
-        let user = self.users.create(new, once, &trace).await.map_err(status)?;
-        Ok(Response::new(message(&user)))
+        Ok(Response::new(self.users.create(new, once, &trace).await.map_err(status)?))
     }
 
     async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<UserMessage>, Status> {
@@ -109,17 +108,6 @@ impl AuthService for AuthApi {
     }
 }
 
-fn message(user: &User) -> UserMessage {
-    UserMessage {
-        name: resource::name(COLLECTION, user.id),
-        display_name: user.display_name.as_str().to_owned(),
-        email: user.email.as_str().to_owned(),
-        create_time: Some(clock::on_wire(user.create_time)),
-        update_time: Some(clock::on_wire(user.update_time)),
-        etag: format!("\"{}\"", user.version),
-    }
-}
-
 fn new_user(mut request: CreateUserRequest) -> Result<(NewUser, Option<OnceRequest>), Status> {
     let mut violations = Violations::default();
     let password = violations.check("password", Password::chosen(std::mem::take(&mut request.password)));
@@ -137,7 +125,7 @@ fn new_user(mut request: CreateUserRequest) -> Result<(NewUser, Option<OnceReque
         return Err(violations.into_problem().into());
     };
     // Nobody is signed in yet, so all who sign up share the ids.
-    let once = request_id.map(|id| OnceRequest::new("", id, &fingerprinted));
+    let once = request_id.map(|id| OnceRequest::new("", "CreateUser", id, &fingerprinted));
     Ok((NewUser { display_name, email, password }, once))
 }
 

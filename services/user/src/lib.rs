@@ -19,6 +19,7 @@ mod password;
 mod store;
 pub mod token;
 pub mod user;
+mod wire;
 
 use std::{path::Path, sync::Arc};
 

@@ -33,6 +33,14 @@ pub(crate) struct Credentials {
     pub(crate) operator: bool,
 }
 
+/// A user to write.
+pub(crate) struct NewRow<'a> {
+    pub(crate) user: &'a User,
+    pub(crate) password_hash: &'a str,
+    /// The encoded answer to who asked.
+    pub(crate) answer: &'a [u8],
+}
+
 impl Store {
     pub(crate) fn new(pool: Pool) -> Self {
         Self { pool }
@@ -41,11 +49,11 @@ impl Store {
     /// Writes a user and the event of his creation; all or nothing.
     pub(crate) async fn create(
         &self,
-        user: &User,
-        password_hash: &str,
+        new: NewRow<'_>,
         request: Option<&Request>,
         event: &Event,
     ) -> Result<Created, Error> {
+        let NewRow { user, password_hash, answer } = new;
         let (name, email) = (user.display_name.as_str(), user.email.as_str());
         let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
             (&user.id, Type::UUID),
@@ -61,7 +69,7 @@ impl Store {
             parameters,
         );
         let client = self.client().await?;
-        let outcome = write.once(request, &user.id).execute(&client, event).await;
+        let outcome = write.once(request, &user.id, answer).execute(&client, event).await;
         match outcome {
             Ok(()) => Ok(Created::New),
             Err(WriteError::RequestSeen) => Ok(Created::RequestSeen),

@@ -10,6 +10,10 @@ export const USERS_TOPIC = "users.created";
 export const ORDERS_TOPIC = "orders.created";
 export const DEAD_LETTER_TOPIC = "dead-letter";
 
+/** The topics that share a lane, because they tell about one kind of thing. The first names the lane. */
+const USERS_LANE = [USERS_TOPIC];
+const ORDERS_LANE = [ORDERS_TOPIC, "orders.cancelled"];
+
 /** How many events of each topic the page begins with. */
 const START_NEWEST = 100;
 
@@ -23,10 +27,11 @@ export interface FeedOptions {
 }
 
 /**
- * Everything that one person watches: one stream, one lane for each topic. The only part of the page that opens the
+ * Everything that one person watches: one stream, one lane for each kind of thing. The only part of the page that opens the
  * stream; how the stream lives through broken connections is the SDK's.
  */
 export class Feed {
+  /** The lane of each topic. */
   readonly lanes: ReadonlyMap<string, Lane>;
   readonly #options: FeedOptions;
   readonly #watch: Watch;
@@ -37,9 +42,15 @@ export class Feed {
   #reading = false;
 
   constructor(options: FeedOptions) {
-    const topics = [USERS_TOPIC, ORDERS_TOPIC, ...(options.operator ? [DEAD_LETTER_TOPIC] : [])];
+    const lanes = [USERS_LANE, ORDERS_LANE, ...(options.operator ? [[DEAD_LETTER_TOPIC]] : [])];
+    const topics = lanes.flat();
     this.#options = options;
-    this.lanes = new Map(topics.map((topic) => [topic, new Lane(topic)]));
+    this.lanes = new Map(
+      lanes.flatMap((together) => {
+        const lane = new Lane();
+        return together.map((topic): [string, Lane] => [topic, lane]);
+      }),
+    );
     this.#batches = new Batches((batch) => this.#deliver(batch), options.schedule);
     this.#watch = new Watch(options.events, {
       topics,
@@ -111,8 +122,8 @@ export class Feed {
   }
 
   #deliver(batch: readonly { topic: string; row: Row }[]): void {
-    for (const [topic, lane] of this.lanes) {
-      lane.append(batch.filter((item) => item.topic === topic).map(({ row }) => row));
+    for (const lane of new Set(this.lanes.values())) {
+      lane.append(batch.filter(({ topic }) => this.lanes.get(topic) === lane).map(({ row }) => row));
     }
   }
 }

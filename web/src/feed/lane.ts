@@ -2,7 +2,7 @@ import { type Readable, Value } from "../value";
 import { Ring } from "./ring";
 import type { EventRow, Row } from "./row";
 
-/** How many rows of one topic the page keeps. */
+/** How many rows of one lane the page keeps. */
 export const LANE_ROWS_MAX = 5_000;
 
 /** What a list shows: it changes by being replaced. */
@@ -15,17 +15,15 @@ export interface LaneView {
 }
 
 /**
- * The rows of one topic. A pause holds the view still and loses nothing: rows go on into the buffer, and a resume
+ * The rows of one topic, or of some that are watched together. A pause holds the view still and loses nothing: rows go on into the buffer, and a resume
  * shows them. Beyond `LANE_ROWS_MAX` the oldest leave.
  */
 export class Lane {
-  readonly topic: string;
   readonly #ring: Ring<Row>;
   readonly #view = new Value<LaneView>({ rows: [], paused: false, waiting: 0 });
-  readonly #nextOffset = new Map<number, bigint>();
+  readonly #nextOffset = new Map<string, bigint>();
 
-  constructor(topic: string, capacity = LANE_ROWS_MAX) {
-    this.topic = topic;
+  constructor(capacity = LANE_ROWS_MAX) {
     this.#ring = new Ring(capacity);
   }
 
@@ -75,11 +73,12 @@ export class Lane {
     if (row.kind === "gap") {
       return true;
     }
-    const { partition, offset } = row.event;
-    if (offset < (this.#nextOffset.get(partition) ?? 0n)) {
+    const { topic, partition, offset } = row.event;
+    const place = `${topic}/${partition}`;
+    if (offset < (this.#nextOffset.get(place) ?? 0n)) {
       return false;
     }
-    this.#nextOffset.set(partition, offset + 1n);
+    this.#nextOffset.set(place, offset + 1n);
     return true;
   }
 }

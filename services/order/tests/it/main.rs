@@ -1,5 +1,6 @@
 //! The order service on real Postgres: its API and its life as a process.
 
+mod cancelling;
 mod orders;
 mod process;
 mod support;

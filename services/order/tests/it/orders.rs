@@ -83,10 +83,14 @@ async fn lists_hold_what_the_caller_may_see_newest_first() {
     let names = |orders: &[Order]| orders.iter().map(|order| order.name.clone()).collect::<Vec<_>>();
     let own: Vec<Order> = all.iter().filter(|order| order.buyer == ADA).cloned().collect();
 
-    let first = ListOrdersRequest { page_size: 2, page_token: String::new() };
+    let first = ListOrdersRequest { page_size: 2, ..ListOrdersRequest::default() };
     let first = service.orders().list_orders(by(ADA, first)).await.expect("a page").into_inner();
     assert_eq!(names(&first.orders), names(&own[..2]));
-    let rest = ListOrdersRequest { page_size: 2, page_token: first.next_page_token.clone() };
+    let rest = ListOrdersRequest {
+        page_size: 2,
+        page_token: first.next_page_token.clone(),
+        ..ListOrdersRequest::default()
+    };
     let second = service.orders().list_orders(by(ADA, rest.clone())).await.expect("a page").into_inner();
     assert_eq!((names(&second.orders), second.next_page_token.as_str()), (names(&own[2..]), ""));
     let everyone =

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tailrace/event/v1/order_events.proto.
  */
 export const file_tailrace_event_v1_order_events: GenFile = /*@__PURE__*/
-  fileDesc("CiR0YWlscmFjZS9ldmVudC92MS9vcmRlcl9ldmVudHMucHJvdG8SEXRhaWxyYWNlLmV2ZW50LnYxIogCCgxPcmRlckNyZWF0ZWQSDQoFb3JkZXIYASABKAkSDQoFYnV5ZXIYAiABKAkSMwoFbGluZXMYAyADKAsyJC50YWlscmFjZS5ldmVudC52MS5PcmRlckNyZWF0ZWQuTGluZRIhCgV0b3RhbBgEIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5Ei8KC2NyZWF0ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBpRCgRMaW5lEg8KB3Byb2R1Y3QYASABKAkSEAoIcXVhbnRpdHkYAiABKAUSJgoKdW5pdF9wcmljZRgDIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5YgZwcm90bzM", [file_google_protobuf_timestamp, file_google_type_money]);
+  fileDesc("CiR0YWlscmFjZS9ldmVudC92MS9vcmRlcl9ldmVudHMucHJvdG8SEXRhaWxyYWNlLmV2ZW50LnYxIogCCgxPcmRlckNyZWF0ZWQSDQoFb3JkZXIYASABKAkSDQoFYnV5ZXIYAiABKAkSMwoFbGluZXMYAyADKAsyJC50YWlscmFjZS5ldmVudC52MS5PcmRlckNyZWF0ZWQuTGluZRIhCgV0b3RhbBgEIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5Ei8KC2NyZWF0ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBpRCgRMaW5lEg8KB3Byb2R1Y3QYASABKAkSEAoIcXVhbnRpdHkYAiABKAUSJgoKdW5pdF9wcmljZRgDIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5IoIBCg5PcmRlckNhbmNlbGxlZBINCgVvcmRlchgBIAEoCRINCgVidXllchgCIAEoCRIhCgV0b3RhbBgDIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5Ei8KC2NhbmNlbF90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcGIGcHJvdG8z", [file_google_protobuf_timestamp, file_google_type_money]);
 
 /**
  * Payload of `orders.created.v1`: an order was placed.
@@ -99,4 +99,46 @@ export type OrderCreated_Line = Message<"tailrace.event.v1.OrderCreated.Line"> &
  */
 export const OrderCreated_LineSchema: GenMessage<OrderCreated_Line> = /*@__PURE__*/
   messageDesc(file_tailrace_event_v1_order_events, 0, 0);
+
+/**
+ * Payload of `orders.cancelled.v1`: an order was cancelled.
+ *
+ * @generated from message tailrace.event.v1.OrderCancelled
+ */
+export type OrderCancelled = Message<"tailrace.event.v1.OrderCancelled"> & {
+  /**
+   * The order's resource name, `orders/{order}`.
+   *
+   * @generated from field: string order = 1;
+   */
+  order: string;
+
+  /**
+   * The buyer's resource name, `users/{user}`.
+   *
+   * @generated from field: string buyer = 2;
+   */
+  buyer: string;
+
+  /**
+   * The sum over the lines of the order.
+   *
+   * @generated from field: google.type.Money total = 3;
+   */
+  total?: Money | undefined;
+
+  /**
+   * When the order was cancelled.
+   *
+   * @generated from field: google.protobuf.Timestamp cancel_time = 4;
+   */
+  cancelTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message tailrace.event.v1.OrderCancelled.
+ * Use `create(OrderCancelledSchema)` to create a new message.
+ */
+export const OrderCancelledSchema: GenMessage<OrderCancelled> = /*@__PURE__*/
+  messageDesc(file_tailrace_event_v1_order_events, 1);
 

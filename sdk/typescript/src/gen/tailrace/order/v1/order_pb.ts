@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tailrace/order/v1/order.proto.
  */
 export const file_tailrace_order_v1_order: GenFile = /*@__PURE__*/
-  fileDesc("Ch10YWlscmFjZS9vcmRlci92MS9vcmRlci5wcm90bxIRdGFpbHJhY2Uub3JkZXIudjEixQIKBU9yZGVyEgwKBG5hbWUYASABKAkSDQoFYnV5ZXIYAiABKAkSKwoFbGluZXMYAyADKAsyHC50YWlscmFjZS5vcmRlci52MS5PcmRlckxpbmUSIQoFdG90YWwYBCABKAsyEi5nb29nbGUudHlwZS5Nb25leRItCgVzdGF0ZRgFIAEoDjIeLnRhaWxyYWNlLm9yZGVyLnYxLk9yZGVyLlN0YXRlEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgIIAEoCSIwCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEhAKDFNUQVRFX1BMQUNFRBABIlYKCU9yZGVyTGluZRIPCgdwcm9kdWN0GAEgASgJEhAKCHF1YW50aXR5GAIgASgFEiYKCnVuaXRfcHJpY2UYAyABKAsyEi5nb29nbGUudHlwZS5Nb25leWIGcHJvdG8z", [file_google_protobuf_timestamp, file_google_type_money]);
+  fileDesc("Ch10YWlscmFjZS9vcmRlci92MS9vcmRlci5wcm90bxIRdGFpbHJhY2Uub3JkZXIudjEi2gIKBU9yZGVyEgwKBG5hbWUYASABKAkSDQoFYnV5ZXIYAiABKAkSKwoFbGluZXMYAyADKAsyHC50YWlscmFjZS5vcmRlci52MS5PcmRlckxpbmUSIQoFdG90YWwYBCABKAsyEi5nb29nbGUudHlwZS5Nb25leRItCgVzdGF0ZRgFIAEoDjIeLnRhaWxyYWNlLm9yZGVyLnYxLk9yZGVyLlN0YXRlEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgIIAEoCSJFCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEhAKDFNUQVRFX1BMQUNFRBABEhMKD1NUQVRFX0NBTkNFTExFRBACIlYKCU9yZGVyTGluZRIPCgdwcm9kdWN0GAEgASgJEhAKCHF1YW50aXR5GAIgASgFEiYKCnVuaXRfcHJpY2UYAyABKAsyEi5nb29nbGUudHlwZS5Nb25leWIGcHJvdG8z", [file_google_protobuf_timestamp, file_google_type_money]);
 
 /**
  * What a user bought.
@@ -72,7 +72,8 @@ export type Order = Message<"tailrace.order.v1.Order"> & {
   updateTime?: Timestamp | undefined;
 
   /**
-   * Changes with every change of the order (AIP-154).
+   * Changes with every change of the order (AIP-154). Sent back with a change, it makes sure that nobody else changed the
+   * order in between.
    *
    * @generated from field: string etag = 8;
    */
@@ -100,11 +101,18 @@ export enum Order_State {
   UNSPECIFIED = 0,
 
   /**
-   * The order was placed.
+   * The order was placed. It can be cancelled.
    *
    * @generated from enum value: STATE_PLACED = 1;
    */
   PLACED = 1,
+
+  /**
+   * The order was cancelled, which is final. `update_time` says when.
+   *
+   * @generated from enum value: STATE_CANCELLED = 2;
+   */
+  CANCELLED = 2,
 }
 
 /**

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tailrace/order/v1/order_service.proto.
  */
 export const file_tailrace_order_v1_order_service: GenFile = /*@__PURE__*/
-  fileDesc("CiV0YWlscmFjZS9vcmRlci92MS9vcmRlcl9zZXJ2aWNlLnByb3RvEhF0YWlscmFjZS5vcmRlci52MSJRChJDcmVhdGVPcmRlclJlcXVlc3QSJwoFb3JkZXIYASABKAsyGC50YWlscmFjZS5vcmRlci52MS5PcmRlchISCgpyZXF1ZXN0X2lkGAIgASgJIh8KD0dldE9yZGVyUmVxdWVzdBIMCgRuYW1lGAEgASgJIjoKEUxpc3RPcmRlcnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlcKEkxpc3RPcmRlcnNSZXNwb25zZRIoCgZvcmRlcnMYASADKAsyGC50YWlscmFjZS5vcmRlci52MS5PcmRlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkygwIKDE9yZGVyU2VydmljZRJOCgtDcmVhdGVPcmRlchIlLnRhaWxyYWNlLm9yZGVyLnYxLkNyZWF0ZU9yZGVyUmVxdWVzdBoYLnRhaWxyYWNlLm9yZGVyLnYxLk9yZGVyEkgKCEdldE9yZGVyEiIudGFpbHJhY2Uub3JkZXIudjEuR2V0T3JkZXJSZXF1ZXN0GhgudGFpbHJhY2Uub3JkZXIudjEuT3JkZXISWQoKTGlzdE9yZGVycxIkLnRhaWxyYWNlLm9yZGVyLnYxLkxpc3RPcmRlcnNSZXF1ZXN0GiUudGFpbHJhY2Uub3JkZXIudjEuTGlzdE9yZGVyc1Jlc3BvbnNlYgZwcm90bzM", [file_tailrace_order_v1_order]);
+  fileDesc("CiV0YWlscmFjZS9vcmRlci92MS9vcmRlcl9zZXJ2aWNlLnByb3RvEhF0YWlscmFjZS5vcmRlci52MSJRChJDcmVhdGVPcmRlclJlcXVlc3QSJwoFb3JkZXIYASABKAsyGC50YWlscmFjZS5vcmRlci52MS5PcmRlchISCgpyZXF1ZXN0X2lkGAIgASgJIh8KD0dldE9yZGVyUmVxdWVzdBIMCgRuYW1lGAEgASgJIkoKEUxpc3RPcmRlcnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJEg4KBmZpbHRlchgDIAEoCSJEChJDYW5jZWxPcmRlclJlcXVlc3QSDAoEbmFtZRgBIAEoCRIMCgRldGFnGAIgASgJEhIKCnJlcXVlc3RfaWQYAyABKAkiVwoSTGlzdE9yZGVyc1Jlc3BvbnNlEigKBm9yZGVycxgBIAMoCzIYLnRhaWxyYWNlLm9yZGVyLnYxLk9yZGVyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTLTAgoMT3JkZXJTZXJ2aWNlEk4KC0NyZWF0ZU9yZGVyEiUudGFpbHJhY2Uub3JkZXIudjEuQ3JlYXRlT3JkZXJSZXF1ZXN0GhgudGFpbHJhY2Uub3JkZXIudjEuT3JkZXISSAoIR2V0T3JkZXISIi50YWlscmFjZS5vcmRlci52MS5HZXRPcmRlclJlcXVlc3QaGC50YWlscmFjZS5vcmRlci52MS5PcmRlchJZCgpMaXN0T3JkZXJzEiQudGFpbHJhY2Uub3JkZXIudjEuTGlzdE9yZGVyc1JlcXVlc3QaJS50YWlscmFjZS5vcmRlci52MS5MaXN0T3JkZXJzUmVzcG9uc2USTgoLQ2FuY2VsT3JkZXISJS50YWlscmFjZS5vcmRlci52MS5DYW5jZWxPcmRlclJlcXVlc3QaGC50YWlscmFjZS5vcmRlci52MS5PcmRlcmIGcHJvdG8z", [file_tailrace_order_v1_order]);
 
 /**
  * Request of OrderService.CreateOrder.
@@ -82,6 +82,15 @@ export type ListOrdersRequest = Message<"tailrace.order.v1.ListOrdersRequest"> &
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
+
+  /**
+   * Which orders to list (AIP-160); empty: all. Comparisons joined by `AND`, over two fields: `state`, with `=` and `!=` and
+   * the name of a state, and `create_time`, with `<`, `<=`, `>` and `>=` and a moment in double quotes (RFC 3339). For
+   * example `state = STATE_PLACED AND create_time >= "2026-01-01T00:00:00Z"`.
+   *
+   * @generated from field: string filter = 3;
+   */
+  filter: string;
 };
 
 /**
@@ -90,6 +99,41 @@ export type ListOrdersRequest = Message<"tailrace.order.v1.ListOrdersRequest"> &
  */
 export const ListOrdersRequestSchema: GenMessage<ListOrdersRequest> = /*@__PURE__*/
   messageDesc(file_tailrace_order_v1_order_service, 2);
+
+/**
+ * Request of OrderService.CancelOrder.
+ *
+ * @generated from message tailrace.order.v1.CancelOrderRequest
+ */
+export type CancelOrderRequest = Message<"tailrace.order.v1.CancelOrderRequest"> & {
+  /**
+   * The order's resource name, `orders/{order}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The `etag` of the order as the caller knows it. Empty: cancel whatever changed meanwhile.
+   *
+   * @generated from field: string etag = 2;
+   */
+  etag: string;
+
+  /**
+   * Makes a retry safe (AIP-155): the same id gives the same answer for 24 hours. A UUID, or empty.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message tailrace.order.v1.CancelOrderRequest.
+ * Use `create(CancelOrderRequestSchema)` to create a new message.
+ */
+export const CancelOrderRequestSchema: GenMessage<CancelOrderRequest> = /*@__PURE__*/
+  messageDesc(file_tailrace_order_v1_order_service, 3);
 
 /**
  * Response of OrderService.ListOrders.
@@ -117,7 +161,7 @@ export type ListOrdersResponse = Message<"tailrace.order.v1.ListOrdersResponse">
  * Use `create(ListOrdersResponseSchema)` to create a new message.
  */
 export const ListOrdersResponseSchema: GenMessage<ListOrdersResponse> = /*@__PURE__*/
-  messageDesc(file_tailrace_order_v1_order_service, 3);
+  messageDesc(file_tailrace_order_v1_order_service, 4);
 
 /**
  * Keeps orders. Every call needs a token; every change writes the order and its event in one database transaction.
@@ -150,12 +194,28 @@ export const OrderService: GenService<{
   /**
    * Lists orders, newest first: the caller's own, or all for an operator.
    *
+   * Errors: `INVALID_ARGUMENT` when the filter cannot be read, or when a page token belongs to another list or filter.
+   *
    * @generated from rpc tailrace.order.v1.OrderService.ListOrders
    */
   listOrders: {
     methodKind: "unary";
     input: typeof ListOrdersRequestSchema;
     output: typeof ListOrdersResponseSchema;
+  },
+  /**
+   * Cancels an order that is placed. Buyers cancel their own; operators any; all else is `NOT_FOUND`. The event
+   * `orders.cancelled.v1` follows.
+   *
+   * Errors: `FAILED_PRECONDITION` with reason `ORDER_NOT_PLACED` when the order is cancelled already; `ABORTED` with reason
+   * `ETAG_MISMATCH` when the etag is not the order's: get the order and decide anew.
+   *
+   * @generated from rpc tailrace.order.v1.OrderService.CancelOrder
+   */
+  cancelOrder: {
+    methodKind: "unary";
+    input: typeof CancelOrderRequestSchema;
+    output: typeof OrderSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tailrace_order_v1_order_service, 0);
