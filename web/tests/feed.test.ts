@@ -142,7 +142,9 @@ describe("a feed", () => {
       throw new ConnectError("no", Code.PermissionDenied);
     });
     await feed.open();
-    expect(topics).toEqual([[USERS_TOPIC, ORDERS_TOPIC, "orders.cancelled"]]);
+    expect(topics).toEqual([
+      [USERS_TOPIC, "users.updated", "users.deleted", ORDERS_TOPIC, "orders.cancelled"],
+    ]);
     expect(feed.lane(USERS_TOPIC)?.view.current.rows).toMatchObject([{ live: false, arrivedAt: 5 }]);
     expect(feed.lane(ORDERS_TOPIC)?.view.current.rows).toMatchObject([{ live: true }]);
   });

@@ -79,7 +79,7 @@ pub struct TopicSettings {
         env = "TAILRACE_TOPICS",
         value_name = "TOPICS",
         value_delimiter = ',',
-        default_value = "users.created,orders.created,orders.cancelled"
+        default_value = "users.created,users.updated,users.deleted,orders.created,orders.cancelled"
     )]
     pub topics: Vec<String>,
 
@@ -328,7 +328,9 @@ mod tests {
     fn the_defaults_are_good() {
         let settings = settings(&[]);
         assert_eq!(settings.check(), Ok(()));
-        assert_eq!(settings.topics.topics, ["users.created", "orders.created", "orders.cancelled"]);
+        let topics =
+            ["users.created", "users.updated", "users.deleted", "orders.created", "orders.cancelled"];
+        assert_eq!(settings.topics.topics, topics);
         assert_eq!(settings.grpc.listen.port(), 5005);
         assert_eq!(settings.web.listen(), Ok(Some(([127, 0, 0, 1], 3000).into())));
     }

@@ -1,4 +1,4 @@
-//! What the user service does: create, get and list users, and sign them in.
+//! What the user service does: create, get, list and change users, and sign them in.
 //!
 //! Who may ask is decided in `grpc.rs`; how it is stored, in `store.rs`.
 
@@ -11,13 +11,14 @@ use uuid::Uuid;
 use crate::{
     error::{Error, Kind},
     password::Hasher,
-    store::{Created, NewRow, Store},
+    store::{NewRow, Store, Written},
     token::{AccessToken, Issuer},
-    user::{DisplayName, Email, Password, User},
+    user::{Change, DisplayName, Email, FIRST_VERSION, Password, User},
     wire,
 };
 
-const FIRST_VERSION: i64 = 1;
+/// How often a change starts over because another one came between its reading and its writing.
+const ATTEMPTS_MAX: usize = 3;
 
 /// A user to be.
 #[derive(Debug)]
@@ -25,6 +26,15 @@ pub(crate) struct NewUser {
     pub(crate) display_name: DisplayName,
     pub(crate) email: Email,
     pub(crate) password: Password,
+}
+
+/// A change of a user.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) id: Uuid,
+    pub(crate) change: Change,
+    /// What the user's etag must be; none: anything.
+    pub(crate) etag: Option<String>,
 }
 
 /// Who signed in, and his token.
@@ -68,21 +78,23 @@ impl Users {
             version: FIRST_VERSION,
             create_time: now,
             update_time: now,
+            delete_time: None,
         };
         let event = wire::created_event(&user, trace).map_err(Error::inside)?;
         let password_hash = self.hasher.hash(password.clone()).await?;
         let answer = wire::message(&user);
         let stored = NewRow { user: &user, password_hash: &password_hash, answer: &answer.encode_to_vec() };
         match self.store.create(stored, request.as_ref(), &event).await? {
-            Created::New => Ok(answer),
+            Written::Done => Ok(answer),
             // A retry overtook this one, or somebody else has the address.
-            Created::RequestSeen => match request {
+            Written::RequestSeen => match request {
                 Some(request) => match self.remembered(&request).await? {
                     Some(first) => self.repeated(first, password).await,
                     None => Err(Kind::EmailTaken.into()),
                 },
                 None => Err(Kind::EmailTaken.into()),
             },
+            Written::Overtaken => Err(Error::inside("an insert wrote nothing")),
         }
     }
 
@@ -91,10 +103,49 @@ impl Users {
     }
 
     /// The users of a page, newest first, and the token of the next.
-    pub(crate) async fn list(&self, page: &Page) -> Result<(Vec<User>, String), Error> {
-        let mut users = self.store.list(page).await?;
+    pub(crate) async fn list(&self, page: &Page, show_deleted: bool) -> Result<(Vec<User>, String), Error> {
+        let mut users = self.store.list(page, show_deleted).await?;
         let next = page.cut(&mut users, |user| user.id);
         Ok((users, next))
+    }
+
+    /// Changes a user and writes the event that tells it. A `request` that was carried out before gives the answer of then.
+    pub(crate) async fn change(
+        &self,
+        wanted: &Wanted,
+        request: Option<&Request>,
+        trace: &TraceContext,
+    ) -> Result<UserMessage, Error> {
+        match self.changed(wanted, request, trace).await {
+            // A retry finds the user as the first try left him. What that one remembered was committed with it, so it is
+            // to be seen by now.
+            Err(error) if error.is_refusal() => match request {
+                Some(request) => self.remembered(request).await?.map(|first| first.answer).ok_or(error),
+                None => Err(error),
+            },
+            outcome => outcome,
+        }
+    }
+
+    async fn changed(
+        &self,
+        wanted: &Wanted,
+        request: Option<&Request>,
+        trace: &TraceContext,
+    ) -> Result<UserMessage, Error> {
+        for _ in 0..ATTEMPTS_MAX {
+            let before = self.get(wanted.id).await?;
+            let after = before.changed(&wanted.change, wanted.etag.as_deref(), clock::now())?;
+            let event = wire::changed_event(&after, trace).map_err(Error::inside)?;
+            let answer = wire::message(&after);
+            match self.store.update(&after, request, &answer.encode_to_vec(), &event).await? {
+                Written::Done => return Ok(answer),
+                // What the first try made is told by `change`.
+                Written::RequestSeen => return Err(Kind::Contended.into()),
+                Written::Overtaken => {}
+            }
+        }
+        Err(Kind::Contended.into())
     }
 
     /// Signs a user in. An unknown address and a wrong password are the same error after the same work.

@@ -15,6 +15,14 @@ pub(crate) enum Kind {
     RequestReused,
     #[error("no such user")]
     NotFound,
+    #[error("the user is deleted")]
+    Deleted,
+    #[error("the user is not deleted")]
+    NotDeleted,
+    #[error("the user changed meanwhile")]
+    EtagMismatch,
+    #[error("the user changes too often")]
+    Contended,
     #[error("address or password is wrong")]
     WrongCredentials,
     #[error("too many passwords are waiting to be hashed")]
@@ -27,5 +35,18 @@ impl Error {
     /// A failure that the caller can do nothing about, except try again when it is the database's absence.
     pub(crate) fn inside(failure: impl Into<Failure>) -> Self {
         Kind::Inside(failure.into()).into()
+    }
+
+    /// Whether the users as they are, and not something inside, stand against a change.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self.0 {
+            Kind::NotFound
+            | Kind::Deleted
+            | Kind::NotDeleted
+            | Kind::EtagMismatch
+            | Kind::Contended
+            | Kind::EmailTaken => true,
+            Kind::RequestReused | Kind::WrongCredentials | Kind::Overloaded | Kind::Inside(_) => false,
+        }
     }
 }

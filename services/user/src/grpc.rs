@@ -1,5 +1,7 @@
 //! The wire of this service: proto to domain, call, domain to proto. Statuses are made here and nowhere else.
 
+mod changes;
+
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -9,27 +11,28 @@ use tailrace::{
         auth_service_server::AuthService,
     },
     user::v1::{
-        CreateUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, User as UserMessage,
-        user_service_server::UserService,
+        CreateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse,
+        UndeleteUserRequest, UpdateUserRequest, User as UserMessage, user_service_server::UserService,
     },
 };
 use tailrace_outbox::Request as OnceRequest;
 use tailrace_runtime::{
-    auth::Verifier,
+    auth::{Principal, Verifier},
     error::{Problem, Violations},
     page::Page,
-    request, resource,
+    request::{self, TraceContext},
+    resource,
 };
 use tonic::{Code, Request, Response, Status};
 
 use crate::{
-    commands::{NewUser, Users},
+    commands::{NewUser, Users, Wanted},
     error::{Error, Kind},
     user::{COLLECTION, DisplayName, Email, Password},
     wire::message,
 };
 
-const NAME_RULE: &str = "must be a resource name, users/{uuid}";
+pub(crate) const NAME_RULE: &str = "must be a resource name, users/{uuid}";
 
 /// UserService.
 pub(crate) struct UserApi {
@@ -40,6 +43,21 @@ pub(crate) struct UserApi {
 impl UserApi {
     pub(crate) fn new(users: Arc<Users>, verifier: Verifier) -> Self {
         Self { users, verifier }
+    }
+
+    /// Users change themselves; operators change everyone.
+    async fn change(
+        &self,
+        principal: &Principal,
+        wanted: Wanted,
+        once: Option<OnceRequest>,
+        trace: &TraceContext,
+    ) -> Result<Response<UserMessage>, Status> {
+        if !principal.operator && principal.user != resource::name(COLLECTION, wanted.id) {
+            return Err(status(Kind::NotFound.into()));
+        }
+        let user = self.users.change(&wanted, once.as_ref(), trace).await.map_err(status)?;
+        Ok(Response::new(user))
     }
 }
 
@@ -70,9 +88,41 @@ impl UserService for UserApi {
     ) -> Result<Response<ListUsersResponse>, Status> {
         self.verifier.authenticate(request.metadata()).await?.require_operator()?;
         let request = request.into_inner();
-        let page = Page::parse(request.page_size, &request.page_token, COLLECTION)?;
-        let (users, next_page_token) = self.users.list(&page).await.map_err(status)?;
+        let scope = if request.show_deleted { "users and deleted users" } else { COLLECTION };
+        let page = Page::parse(request.page_size, &request.page_token, scope)?;
+        let (users, next_page_token) = self.users.list(&page, request.show_deleted).await.map_err(status)?;
         Ok(Response::new(ListUsersResponse { users: users.iter().map(message).collect(), next_page_token }))
+    }
+
+    async fn update_user(
+        &self,
+        request: Request<UpdateUserRequest>,
+    ) -> Result<Response<UserMessage>, Status> {
+        let principal = self.verifier.authenticate(request.metadata()).await?;
+        let trace = request::trace_context(&request);
+        let (wanted, once) = changes::update(request.into_inner(), &principal)?;
+        self.change(&principal, wanted, once, &trace).await
+    }
+
+    async fn delete_user(
+        &self,
+        request: Request<DeleteUserRequest>,
+    ) -> Result<Response<UserMessage>, Status> {
+        let principal = self.verifier.authenticate(request.metadata()).await?;
+        let trace = request::trace_context(&request);
+        let (wanted, once) = changes::delete(request.into_inner(), &principal)?;
+        self.change(&principal, wanted, once, &trace).await
+    }
+
+    async fn undelete_user(
+        &self,
+        request: Request<UndeleteUserRequest>,
+    ) -> Result<Response<UserMessage>, Status> {
+        let principal = self.verifier.authenticate(request.metadata()).await?;
+        principal.require_operator()?;
+        let trace = request::trace_context(&request);
+        let (wanted, once) = changes::undelete(request.into_inner(), &principal)?;
+        self.change(&principal, wanted, once, &trace).await
     }
 }
 
@@ -119,8 +169,10 @@ fn new_user(mut request: CreateUserRequest) -> Result<(NewUser, Option<OnceReque
     };
     let display_name = violations.check("user.display_name", DisplayName::new(user.display_name));
     let email = violations.check("user.email", Email::new(user.email));
-    let (Some(password), Some(request_id), Some(display_name), Some(email)) =
-        (password, request_id, display_name, email)
+    // An etag says nothing here, but what is written about the field holds.
+    let etag = violations.check("user.etag", resource::given_etag(user.etag));
+    let (Some(password), Some(request_id), Some(display_name), Some(email), Some(_)) =
+        (password, request_id, display_name, email, etag)
     else {
         return Err(violations.into_problem().into());
     };
@@ -154,6 +206,22 @@ fn status(error: Error) -> Status {
         )
         .field("request_id", "must be new for each request"),
         Kind::NotFound => Problem::new(Code::NotFound, "USER_NOT_FOUND", "There is no such user."),
+        Kind::Deleted => Problem::new(
+            Code::FailedPrecondition,
+            "USER_DELETED",
+            "The user is deleted; only undeleting is possible.",
+        ),
+        Kind::NotDeleted => Problem::new(Code::AlreadyExists, "USER_NOT_DELETED", "The user is not deleted."),
+        Kind::EtagMismatch => Problem::new(
+            Code::Aborted,
+            "ETAG_MISMATCH",
+            "The user changed since; get the user again and decide anew.",
+        ),
+        Kind::Contended => Problem::new(
+            Code::Aborted,
+            "CONCURRENT_CHANGES",
+            "The user is being changed by others; try again.",
+        ),
         Kind::WrongCredentials => {
             Problem::new(Code::Unauthenticated, "CREDENTIALS_INVALID", "E-mail address or password is wrong.")
         }

@@ -16,9 +16,12 @@ use crate::{
     user::{DisplayName, Email, User},
 };
 
-const MIGRATIONS: &[(&str, &str)] = &[("V1__users", include_str!("../migrations/V1__users.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("V1__users", include_str!("../migrations/V1__users.sql")),
+    ("V2__soft_delete", include_str!("../migrations/V2__soft_delete.sql")),
+];
 const EMAIL_ONCE: &str = "users_email_once";
-const COLUMNS: &str = "id, display_name, email, version, create_time, update_time";
+const COLUMNS: &str = "id, display_name, email, version, create_time, update_time, delete_time";
 
 /// Users in Postgres.
 #[derive(Clone)]
@@ -52,7 +55,7 @@ impl Store {
         new: NewRow<'_>,
         request: Option<&Request>,
         event: &Event,
-    ) -> Result<Created, Error> {
+    ) -> Result<Written, Error> {
         let NewRow { user, password_hash, answer } = new;
         let (name, email) = (user.display_name.as_str(), user.email.as_str());
         let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
@@ -71,14 +74,44 @@ impl Store {
         let client = self.client().await?;
         let outcome = write.once(request, &user.id, answer).execute(&client, event).await;
         match outcome {
-            Ok(()) => Ok(Created::New),
-            Err(WriteError::RequestSeen) => Ok(Created::RequestSeen),
+            Ok(()) => Ok(Written::Done),
+            Err(WriteError::RequestSeen) => Ok(Written::RequestSeen),
             // A retry breaks both rules, and Postgres names the one it meets first.
             Err(error) if error.broken_constraint() == Some(EMAIL_ONCE) => match request {
-                Some(_) => Ok(Created::RequestSeen),
+                Some(_) => Ok(Written::RequestSeen),
                 None => Err(Kind::EmailTaken.into()),
             },
             Err(error) => Err(Error::inside(error)),
+        }
+    }
+
+    /// Writes a user's next version and the event that tells it, if the version before it is still the last; all or nothing.
+    pub(crate) async fn update(
+        &self,
+        user: &User,
+        request: Option<&Request>,
+        answer: &[u8],
+        event: &Event,
+    ) -> Result<Written, Error> {
+        let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+            (&user.id, Type::UUID),
+            (&user.display_name.as_str(), Type::TEXT),
+            (&user.email.as_str(), Type::TEXT),
+            (&user.version, Type::INT8),
+            (&user.update_time, Type::TIMESTAMPTZ),
+            (&user.delete_time, Type::TIMESTAMPTZ),
+        ];
+        let write = Write::of(
+            "UPDATE users SET display_name = $2, email = $3, version = $4, update_time = $5, delete_time = $6 \
+             WHERE id = $1 AND version = $4 - 1",
+            parameters,
+        );
+        match write.once(request, &user.id, answer).execute(&*self.client().await?, event).await {
+            Ok(()) => Ok(Written::Done),
+            Err(WriteError::RequestSeen) => Ok(Written::RequestSeen),
+            Err(WriteError::NoRow) => Ok(Written::Overtaken),
+            Err(error) if error.broken_constraint() == Some(EMAIL_ONCE) => Err(Kind::EmailTaken.into()),
+            Err(error @ (WriteError::ManyRows(_) | WriteError::Database(_))) => Err(Error::inside(error)),
         }
     }
 
@@ -93,25 +126,26 @@ impl Store {
     }
 
     /// One row more than the page holds, if there is one.
-    pub(crate) async fn list(&self, page: &Page) -> Result<Vec<User>, Error> {
+    pub(crate) async fn list(&self, page: &Page, show_deleted: bool) -> Result<Vec<User>, Error> {
         let statement = format!(
-            "SELECT {COLUMNS} FROM users WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2"
+            "SELECT {COLUMNS} FROM users WHERE ($1 IS NULL OR id < $1) AND ($3 OR delete_time IS NULL) \
+             ORDER BY id DESC LIMIT $2"
         );
         let (before, limit) = (page.before(), page.limit());
-        let rows = self
-            .client()
-            .await?
-            .query_typed(&statement, &[(&before, Type::UUID), (&limit, Type::INT8)])
-            .await;
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&before, Type::UUID), (&limit, Type::INT8), (&show_deleted, Type::BOOL)];
+        let rows = self.client().await?.query_typed(&statement, &parameters).await;
         rows.map_err(Error::inside)?.iter().map(user_of).collect()
     }
 
+    /// Nobody's when the address is unknown or its user is deleted.
     pub(crate) async fn credentials(&self, email: &Email) -> Result<Option<Credentials>, Error> {
         let row = self
             .client()
             .await?
             .query_typed_opt(
-                "SELECT id, password_hash, operator FROM users WHERE lower(email) = lower($1)",
+                "SELECT id, password_hash, operator FROM users \
+                 WHERE lower(email) = lower($1) AND delete_time IS NULL",
                 &[(&email.as_str(), Type::TEXT)],
             )
             .await
@@ -153,11 +187,13 @@ impl Store {
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Created {
-    /// The user exists now.
-    New,
+pub(crate) enum Written {
+    /// It is done.
+    Done,
     /// Nothing was written; the request's id, or what it made, may be there already.
     RequestSeen,
+    /// Nothing was written; another change came first.
+    Overtaken,
 }
 
 /// The schema of this service, kept up to date.
@@ -197,10 +233,12 @@ fn user_of(row: &Row) -> Result<User, Error> {
             row.try_get(3)?,
             row.try_get(4)?,
             row.try_get(5)?,
+            row.try_get(6)?,
         ))
     };
-    let (id, display_name, email, version, create_time, update_time) = read().map_err(Error::inside)?;
+    let (id, display_name, email, version, create_time, update_time, delete_time) =
+        read().map_err(Error::inside)?;
     let display_name = DisplayName::new(display_name).map_err(Error::inside)?;
     let email = Email::new(email).map_err(Error::inside)?;
-    Ok(User { id, display_name, email, version, create_time, update_time })
+    Ok(User { id, display_name, email, version, create_time, update_time, delete_time })
 }

@@ -4,10 +4,15 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use tailrace_runtime::resource;
 use uuid::Uuid;
+
+use crate::error::Kind;
 
 /// The collection of users' resource names.
 pub const COLLECTION: &str = "users";
+/// The version of a new user.
+pub const FIRST_VERSION: i64 = 1;
 /// The longest display name, in characters.
 pub const DISPLAY_NAME_CHARACTERS_MAX: usize = 100;
 /// The longest e-mail address, in characters.
@@ -28,12 +33,57 @@ pub struct User {
     pub display_name: DisplayName,
     /// The address to sign in with.
     pub email: Email,
-    /// Counts the changes, from 1.
+    /// Counts the changes, from [`FIRST_VERSION`], without a gap.
     pub version: i64,
     /// When the user was created.
     pub create_time: Timestamp,
     /// When the user was last changed.
     pub update_time: Timestamp,
+    /// When the user was deleted, if he is.
+    pub delete_time: Option<Timestamp>,
+}
+
+/// What may become of a user.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// These of his fields become other ones.
+    Update {
+        /// His new name.
+        display_name: Option<DisplayName>,
+        /// His new address.
+        email: Option<Email>,
+    },
+    /// He is deleted.
+    Delete,
+    /// He is deleted no longer.
+    Undelete,
+}
+
+impl User {
+    /// The user after a change. An `etag`, when given, must be the user's: nobody changed him in between.
+    pub(crate) fn changed(self, change: &Change, etag: Option<&str>, now: Timestamp) -> Result<Self, Kind> {
+        let deleted = self.delete_time.is_some();
+        match change {
+            // AIP-164: who is deleted cannot be deleted again, as if he were not there.
+            Change::Delete if deleted => return Err(Kind::NotFound),
+            Change::Undelete if !deleted => return Err(Kind::NotDeleted),
+            Change::Update { .. } if deleted => return Err(Kind::Deleted),
+            Change::Update { .. } | Change::Delete | Change::Undelete => {}
+        }
+        if etag.is_some_and(|etag| etag != resource::etag(self.version)) {
+            return Err(Kind::EtagMismatch);
+        }
+        let next = Self { version: self.version + 1, update_time: now, ..self };
+        Ok(match change.clone() {
+            Change::Update { display_name, email } => Self {
+                display_name: display_name.unwrap_or(next.display_name),
+                email: email.unwrap_or(next.email),
+                ..next
+            },
+            Change::Delete => Self { delete_time: Some(now), ..next },
+            Change::Undelete => Self { delete_time: None, ..next },
+        })
+    }
 }
 
 /// What a value must be; the text completes "the field …".

@@ -11,7 +11,7 @@ export const ORDERS_TOPIC = "orders.created";
 export const DEAD_LETTER_TOPIC = "dead-letter";
 
 /** The topics that share a lane, because they tell about one kind of thing. The first names the lane. */
-const USERS_LANE = [USERS_TOPIC];
+const USERS_LANE = [USERS_TOPIC, "users.updated", "users.deleted"];
 const ORDERS_LANE = [ORDERS_TOPIC, "orders.cancelled"];
 
 /** How many events of each topic the page begins with. */

@@ -90,7 +90,7 @@ async fn pages_list_every_user_once_newest_first() {
     let mut listed = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = with_token(ListUsersRequest { page_size: 2, page_token }, &token);
+        let request = with_token(ListUsersRequest { page_size: 2, page_token, show_deleted: false }, &token);
         let page = service.users().list_users(request).await.expect("a page").into_inner();
         assert!(page.users.len() <= 2);
         listed.extend(page.users.into_iter().map(|user| user.name));

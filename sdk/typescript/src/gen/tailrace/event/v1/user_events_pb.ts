@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tailrace/event/v1/user_events.proto.
  */
 export const file_tailrace_event_v1_user_events: GenFile = /*@__PURE__*/
-  fileDesc("CiN0YWlscmFjZS9ldmVudC92MS91c2VyX2V2ZW50cy5wcm90bxIRdGFpbHJhY2UuZXZlbnQudjEicQoLVXNlckNyZWF0ZWQSDAoEdXNlchgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSDQoFZW1haWwYAyABKAkSLwoLY3JlYXRlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("CiN0YWlscmFjZS9ldmVudC92MS91c2VyX2V2ZW50cy5wcm90bxIRdGFpbHJhY2UuZXZlbnQudjEicQoLVXNlckNyZWF0ZWQSDAoEdXNlchgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSDQoFZW1haWwYAyABKAkSLwoLY3JlYXRlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInEKC1VzZXJVcGRhdGVkEgwKBHVzZXIYASABKAkSFAoMZGlzcGxheV9uYW1lGAIgASgJEg0KBWVtYWlsGAMgASgJEi8KC3VwZGF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJMCgtVc2VyRGVsZXRlZBIMCgR1c2VyGAEgASgJEi8KC2RlbGV0ZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcGIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * Payload of `users.created.v1`: a user was created.
@@ -55,4 +55,75 @@ export type UserCreated = Message<"tailrace.event.v1.UserCreated"> & {
  */
 export const UserCreatedSchema: GenMessage<UserCreated> = /*@__PURE__*/
   messageDesc(file_tailrace_event_v1_user_events, 0);
+
+/**
+ * Payload of `users.updated.v1`: a user was changed, or undeleted. It tells the whole user and not only what changed, so that
+ * nothing before it is needed.
+ *
+ * @generated from message tailrace.event.v1.UserUpdated
+ */
+export type UserUpdated = Message<"tailrace.event.v1.UserUpdated"> & {
+  /**
+   * The user's resource name, `users/{user}`.
+   *
+   * @generated from field: string user = 1;
+   */
+  user: string;
+
+  /**
+   * The name shown to people.
+   *
+   * @generated from field: string display_name = 2;
+   */
+  displayName: string;
+
+  /**
+   * The e-mail address.
+   *
+   * @generated from field: string email = 3;
+   */
+  email: string;
+
+  /**
+   * When the user was changed.
+   *
+   * @generated from field: google.protobuf.Timestamp update_time = 4;
+   */
+  updateTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message tailrace.event.v1.UserUpdated.
+ * Use `create(UserUpdatedSchema)` to create a new message.
+ */
+export const UserUpdatedSchema: GenMessage<UserUpdated> = /*@__PURE__*/
+  messageDesc(file_tailrace_event_v1_user_events, 1);
+
+/**
+ * Payload of `users.deleted.v1`: a user was deleted, and may be undeleted later. It tells nothing personal.
+ *
+ * @generated from message tailrace.event.v1.UserDeleted
+ */
+export type UserDeleted = Message<"tailrace.event.v1.UserDeleted"> & {
+  /**
+   * The user's resource name, `users/{user}`.
+   *
+   * @generated from field: string user = 1;
+   */
+  user: string;
+
+  /**
+   * When the user was deleted.
+   *
+   * @generated from field: google.protobuf.Timestamp delete_time = 2;
+   */
+  deleteTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message tailrace.event.v1.UserDeleted.
+ * Use `create(UserDeletedSchema)` to create a new message.
+ */
+export const UserDeletedSchema: GenMessage<UserDeleted> = /*@__PURE__*/
+  messageDesc(file_tailrace_event_v1_user_events, 2);
 

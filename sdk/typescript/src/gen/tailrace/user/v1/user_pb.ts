@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tailrace/user/v1/user.proto.
  */
 export const file_tailrace_user_v1_user: GenFile = /*@__PURE__*/
-  fileDesc("Cht0YWlscmFjZS91c2VyL3YxL3VzZXIucHJvdG8SEHRhaWxyYWNlLnVzZXIudjEiqQEKBFVzZXISDAoEbmFtZRgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSDQoFZW1haWwYAyABKAkSLwoLY3JlYXRlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGAYgASgJYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Cht0YWlscmFjZS91c2VyL3YxL3VzZXIucHJvdG8SEHRhaWxyYWNlLnVzZXIudjEi2gEKBFVzZXISDAoEbmFtZRgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSDQoFZW1haWwYAyABKAkSLwoLY3JlYXRlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGAYgASgJEi8KC2RlbGV0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcGIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * A person who can sign in and place orders.
@@ -56,11 +56,19 @@ export type User = Message<"tailrace.user.v1.User"> & {
   updateTime?: Timestamp | undefined;
 
   /**
-   * Changes with every change of the user (AIP-154).
+   * Changes with every change of the user (AIP-154). Sent back with a change, it makes sure that nobody else changed the user
+   * in between.
    *
    * @generated from field: string etag = 6;
    */
   etag: string;
+
+  /**
+   * When the user was deleted; not set for a user who is not. Who is deleted cannot sign in, and keeps the e-mail address.
+   *
+   * @generated from field: google.protobuf.Timestamp delete_time = 7;
+   */
+  deleteTime?: Timestamp | undefined;
 };
 
 /**

@@ -4,6 +4,8 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { FieldMask } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_field_mask } from "@bufbuild/protobuf/wkt";
 import type { User, UserSchema } from "./user_pb.js";
 import { file_tailrace_user_v1_user } from "./user_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -12,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tailrace/user/v1/user_service.proto.
  */
 export const file_tailrace_user_v1_user_service: GenFile = /*@__PURE__*/
-  fileDesc("CiN0YWlscmFjZS91c2VyL3YxL3VzZXJfc2VydmljZS5wcm90bxIQdGFpbHJhY2UudXNlci52MSJfChFDcmVhdGVVc2VyUmVxdWVzdBIkCgR1c2VyGAEgASgLMhYudGFpbHJhY2UudXNlci52MS5Vc2VyEhAKCHBhc3N3b3JkGAIgASgJEhIKCnJlcXVlc3RfaWQYAyABKAkiHgoOR2V0VXNlclJlcXVlc3QSDAoEbmFtZRgBIAEoCSI5ChBMaXN0VXNlcnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlMKEUxpc3RVc2Vyc1Jlc3BvbnNlEiUKBXVzZXJzGAEgAygLMhYudGFpbHJhY2UudXNlci52MS5Vc2VyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTLzAQoLVXNlclNlcnZpY2USSQoKQ3JlYXRlVXNlchIjLnRhaWxyYWNlLnVzZXIudjEuQ3JlYXRlVXNlclJlcXVlc3QaFi50YWlscmFjZS51c2VyLnYxLlVzZXISQwoHR2V0VXNlchIgLnRhaWxyYWNlLnVzZXIudjEuR2V0VXNlclJlcXVlc3QaFi50YWlscmFjZS51c2VyLnYxLlVzZXISVAoJTGlzdFVzZXJzEiIudGFpbHJhY2UudXNlci52MS5MaXN0VXNlcnNSZXF1ZXN0GiMudGFpbHJhY2UudXNlci52MS5MaXN0VXNlcnNSZXNwb25zZWIGcHJvdG8z", [file_tailrace_user_v1_user]);
+  fileDesc("CiN0YWlscmFjZS91c2VyL3YxL3VzZXJfc2VydmljZS5wcm90bxIQdGFpbHJhY2UudXNlci52MSJfChFDcmVhdGVVc2VyUmVxdWVzdBIkCgR1c2VyGAEgASgLMhYudGFpbHJhY2UudXNlci52MS5Vc2VyEhAKCHBhc3N3b3JkGAIgASgJEhIKCnJlcXVlc3RfaWQYAyABKAkiHgoOR2V0VXNlclJlcXVlc3QSDAoEbmFtZRgBIAEoCSJPChBMaXN0VXNlcnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJEhQKDHNob3dfZGVsZXRlZBgDIAEoCCJ+ChFVcGRhdGVVc2VyUmVxdWVzdBIkCgR1c2VyGAEgASgLMhYudGFpbHJhY2UudXNlci52MS5Vc2VyEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxISCgpyZXF1ZXN0X2lkGAMgASgJIkMKEURlbGV0ZVVzZXJSZXF1ZXN0EgwKBG5hbWUYASABKAkSDAoEZXRhZxgCIAEoCRISCgpyZXF1ZXN0X2lkGAMgASgJIkUKE1VuZGVsZXRlVXNlclJlcXVlc3QSDAoEbmFtZRgBIAEoCRIMCgRldGFnGAIgASgJEhIKCnJlcXVlc3RfaWQYAyABKAkiUwoRTGlzdFVzZXJzUmVzcG9uc2USJQoFdXNlcnMYASADKAsyFi50YWlscmFjZS51c2VyLnYxLlVzZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMtgDCgtVc2VyU2VydmljZRJJCgpDcmVhdGVVc2VyEiMudGFpbHJhY2UudXNlci52MS5DcmVhdGVVc2VyUmVxdWVzdBoWLnRhaWxyYWNlLnVzZXIudjEuVXNlchJDCgdHZXRVc2VyEiAudGFpbHJhY2UudXNlci52MS5HZXRVc2VyUmVxdWVzdBoWLnRhaWxyYWNlLnVzZXIudjEuVXNlchJUCglMaXN0VXNlcnMSIi50YWlscmFjZS51c2VyLnYxLkxpc3RVc2Vyc1JlcXVlc3QaIy50YWlscmFjZS51c2VyLnYxLkxpc3RVc2Vyc1Jlc3BvbnNlEkkKClVwZGF0ZVVzZXISIy50YWlscmFjZS51c2VyLnYxLlVwZGF0ZVVzZXJSZXF1ZXN0GhYudGFpbHJhY2UudXNlci52MS5Vc2VyEkkKCkRlbGV0ZVVzZXISIy50YWlscmFjZS51c2VyLnYxLkRlbGV0ZVVzZXJSZXF1ZXN0GhYudGFpbHJhY2UudXNlci52MS5Vc2VyEk0KDFVuZGVsZXRlVXNlchIlLnRhaWxyYWNlLnVzZXIudjEuVW5kZWxldGVVc2VyUmVxdWVzdBoWLnRhaWxyYWNlLnVzZXIudjEuVXNlcmIGcHJvdG8z", [file_google_protobuf_field_mask, file_tailrace_user_v1_user]);
 
 /**
  * Request of UserService.CreateUser.
@@ -89,6 +91,13 @@ export type ListUsersRequest = Message<"tailrace.user.v1.ListUsersRequest"> & {
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
+
+  /**
+   * Whether to list deleted users too.
+   *
+   * @generated from field: bool show_deleted = 3;
+   */
+  showDeleted: boolean;
 };
 
 /**
@@ -97,6 +106,113 @@ export type ListUsersRequest = Message<"tailrace.user.v1.ListUsersRequest"> & {
  */
 export const ListUsersRequestSchema: GenMessage<ListUsersRequest> = /*@__PURE__*/
   messageDesc(file_tailrace_user_v1_user_service, 2);
+
+/**
+ * Request of UserService.UpdateUser.
+ *
+ * @generated from message tailrace.user.v1.UpdateUserRequest
+ */
+export type UpdateUserRequest = Message<"tailrace.user.v1.UpdateUserRequest"> & {
+  /**
+   * The user to change: `name` says which, `etag`, when set, must be the user's, and the mask says which of the other fields
+   * are read.
+   *
+   * @generated from field: tailrace.user.v1.User user = 1;
+   */
+  user?: User | undefined;
+
+  /**
+   * The fields to change: `display_name`, `email`, or `*` for both. Fields that the server sets are ignored. Empty: those
+   * of the two that are set in `user`.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 2;
+   */
+  updateMask?: FieldMask | undefined;
+
+  /**
+   * Makes a retry safe (AIP-155): the same id gives the same answer for 24 hours. A UUID, or empty.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message tailrace.user.v1.UpdateUserRequest.
+ * Use `create(UpdateUserRequestSchema)` to create a new message.
+ */
+export const UpdateUserRequestSchema: GenMessage<UpdateUserRequest> = /*@__PURE__*/
+  messageDesc(file_tailrace_user_v1_user_service, 3);
+
+/**
+ * Request of UserService.DeleteUser.
+ *
+ * @generated from message tailrace.user.v1.DeleteUserRequest
+ */
+export type DeleteUserRequest = Message<"tailrace.user.v1.DeleteUserRequest"> & {
+  /**
+   * The user's resource name, `users/{user}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The `etag` of the user as the caller knows it. Empty: delete whatever changed meanwhile.
+   *
+   * @generated from field: string etag = 2;
+   */
+  etag: string;
+
+  /**
+   * Makes a retry safe (AIP-155): the same id gives the same answer for 24 hours. A UUID, or empty.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message tailrace.user.v1.DeleteUserRequest.
+ * Use `create(DeleteUserRequestSchema)` to create a new message.
+ */
+export const DeleteUserRequestSchema: GenMessage<DeleteUserRequest> = /*@__PURE__*/
+  messageDesc(file_tailrace_user_v1_user_service, 4);
+
+/**
+ * Request of UserService.UndeleteUser.
+ *
+ * @generated from message tailrace.user.v1.UndeleteUserRequest
+ */
+export type UndeleteUserRequest = Message<"tailrace.user.v1.UndeleteUserRequest"> & {
+  /**
+   * The user's resource name, `users/{user}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The `etag` of the user as the caller knows it. Empty: undelete whatever changed meanwhile.
+   *
+   * @generated from field: string etag = 2;
+   */
+  etag: string;
+
+  /**
+   * Makes a retry safe (AIP-155): the same id gives the same answer for 24 hours. A UUID, or empty.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message tailrace.user.v1.UndeleteUserRequest.
+ * Use `create(UndeleteUserRequestSchema)` to create a new message.
+ */
+export const UndeleteUserRequestSchema: GenMessage<UndeleteUserRequest> = /*@__PURE__*/
+  messageDesc(file_tailrace_user_v1_user_service, 5);
 
 /**
  * Response of UserService.ListUsers.
@@ -124,7 +240,7 @@ export type ListUsersResponse = Message<"tailrace.user.v1.ListUsersResponse"> & 
  * Use `create(ListUsersResponseSchema)` to create a new message.
  */
 export const ListUsersResponseSchema: GenMessage<ListUsersResponse> = /*@__PURE__*/
-  messageDesc(file_tailrace_user_v1_user_service, 3);
+  messageDesc(file_tailrace_user_v1_user_service, 6);
 
 /**
  * Keeps users. Every change writes the user and its event in one database transaction.
@@ -145,7 +261,7 @@ export const UserService: GenService<{
     output: typeof UserSchema;
   },
   /**
-   * Gets one user. Callers see themselves; operators see everyone; all else is `NOT_FOUND`.
+   * Gets one user, deleted or not. Callers see themselves; operators see everyone; all else is `NOT_FOUND`.
    *
    * @generated from rpc tailrace.user.v1.UserService.GetUser
    */
@@ -155,7 +271,7 @@ export const UserService: GenService<{
     output: typeof UserSchema;
   },
   /**
-   * Lists users, newest first. Operators only.
+   * Lists users, newest first, without the deleted ones unless asked. Operators only.
    *
    * @generated from rpc tailrace.user.v1.UserService.ListUsers
    */
@@ -163,6 +279,46 @@ export const UserService: GenService<{
     methodKind: "unary";
     input: typeof ListUsersRequestSchema;
     output: typeof ListUsersResponseSchema;
+  },
+  /**
+   * Changes a user (AIP-134): only the fields that the mask names. Callers change themselves; operators everyone; all else is
+   * `NOT_FOUND`. The event `users.updated.v1` follows.
+   *
+   * Errors: `INVALID_ARGUMENT` with field paths; `ALREADY_EXISTS` when the e-mail address is taken; `FAILED_PRECONDITION` with
+   * reason `USER_DELETED`; `ABORTED` with reason `ETAG_MISMATCH` when `user.etag` is not the user's: get the user and decide
+   * anew.
+   *
+   * @generated from rpc tailrace.user.v1.UserService.UpdateUser
+   */
+  updateUser: {
+    methodKind: "unary";
+    input: typeof UpdateUserRequestSchema;
+    output: typeof UserSchema;
+  },
+  /**
+   * Deletes a user, who can be undeleted (AIP-164): the user cannot sign in any more. Access tokens that were given out
+   * before hold until they expire. Callers delete themselves; operators everyone. The event `users.deleted.v1` follows.
+   *
+   * Errors: `NOT_FOUND` also when the user is deleted already; `ABORTED` with reason `ETAG_MISMATCH`.
+   *
+   * @generated from rpc tailrace.user.v1.UserService.DeleteUser
+   */
+  deleteUser: {
+    methodKind: "unary";
+    input: typeof DeleteUserRequestSchema;
+    output: typeof UserSchema;
+  },
+  /**
+   * Undeletes a user (AIP-164), who can sign in again. Operators only. The event `users.updated.v1` follows.
+   *
+   * Errors: `ALREADY_EXISTS` with reason `USER_NOT_DELETED`; `ABORTED` with reason `ETAG_MISMATCH`.
+   *
+   * @generated from rpc tailrace.user.v1.UserService.UndeleteUser
+   */
+  undeleteUser: {
+    methodKind: "unary";
+    input: typeof UndeleteUserRequestSchema;
+    output: typeof UserSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tailrace_user_v1_user_service, 0);
