@@ -10,7 +10,9 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp
 use serde_json::json;
 use tailrace::auth::v1::auth_service_server::{AuthService, AuthServiceServer};
 use tailrace::auth::v1::{
-    ListSigningKeysRequest, ListSigningKeysResponse, LoginRequest, LoginResponse, SigningKey,
+    ChangePasswordRequest, ChangePasswordResponse, ListSigningKeysRequest, ListSigningKeysResponse,
+    LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshTokenRequest, RefreshTokenResponse,
+    SigningKey,
 };
 use tailrace_runtime::auth::{AUDIENCE, ISSUER, OPERATOR_ROLE};
 use tonic::transport::Server;
@@ -73,6 +75,24 @@ struct Keys(SigningKey);
 #[tonic::async_trait]
 impl AuthService for Keys {
     async fn login(&self, _: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        Err(Status::unimplemented("tests sign their own tokens"))
+    }
+
+    async fn refresh_token(
+        &self,
+        _: Request<RefreshTokenRequest>,
+    ) -> Result<Response<RefreshTokenResponse>, Status> {
+        Err(Status::unimplemented("tests sign their own tokens"))
+    }
+
+    async fn logout(&self, _: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
+        Err(Status::unimplemented("tests sign their own tokens"))
+    }
+
+    async fn change_password(
+        &self,
+        _: Request<ChangePasswordRequest>,
+    ) -> Result<Response<ChangePasswordResponse>, Status> {
         Err(Status::unimplemented("tests sign their own tokens"))
     }
 

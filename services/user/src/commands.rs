@@ -1,4 +1,4 @@
-//! What the user service does: create, get, list and change users, and sign them in.
+//! What the user service does: create, get, list and change users. Signing in is in `sign_in.rs`.
 //!
 //! Who may ask is decided in `grpc.rs`; how it is stored, in `store.rs`.
 
@@ -12,7 +12,6 @@ use crate::{
     error::{Error, Kind},
     password::Hasher,
     store::{NewRow, Store, Written},
-    token::{AccessToken, Issuer},
     user::{Change, DisplayName, Email, FIRST_VERSION, Password, User},
     wire,
 };
@@ -37,24 +36,15 @@ pub(crate) struct Wanted {
     pub(crate) etag: Option<String>,
 }
 
-/// Who signed in, and his token.
-#[derive(Debug)]
-pub(crate) struct SignedIn {
-    pub(crate) id: Uuid,
-    pub(crate) operator: bool,
-    pub(crate) token: AccessToken,
-}
-
 /// The users, and everything that can be done with them.
 pub struct Users {
     store: Store,
     hasher: Hasher,
-    issuer: Issuer,
 }
 
 impl Users {
-    pub(crate) fn new(store: Store, hasher: Hasher, issuer: Issuer) -> Self {
-        Self { store, hasher, issuer }
+    pub(crate) fn new(store: Store, hasher: Hasher) -> Self {
+        Self { store, hasher }
     }
 
     /// Creates a user and the event that tells it. A `request` that was carried out before gives the answer of then.
@@ -138,7 +128,9 @@ impl Users {
             let after = before.changed(&wanted.change, wanted.etag.as_deref(), clock::now())?;
             let event = wire::changed_event(&after, trace).map_err(Error::inside)?;
             let answer = wire::message(&after);
-            match self.store.update(&after, request, &answer.encode_to_vec(), &event).await? {
+            let keep_sign_ins = matches!(wanted.change, Change::Update { .. });
+            let encoded = answer.encode_to_vec();
+            match self.store.update(&after, keep_sign_ins, request, &encoded, &event).await? {
                 Written::Done => return Ok(answer),
                 // What the first try made is told by `change`.
                 Written::RequestSeen => return Err(Kind::Contended.into()),
@@ -146,22 +138,6 @@ impl Users {
             }
         }
         Err(Kind::Contended.into())
-    }
-
-    /// Signs a user in. An unknown address and a wrong password are the same error after the same work.
-    pub(crate) async fn login(&self, email: &Email, password: Password) -> Result<SignedIn, Error> {
-        let credentials = self.store.credentials(email).await?;
-        let stored = credentials.as_ref().map(|credentials| credentials.password_hash.clone());
-        let verified = self.hasher.verify(password, stored).await?;
-        let Some(credentials) = credentials.filter(|_| verified) else {
-            return Err(Kind::WrongCredentials.into());
-        };
-        let token = self.issuer.issue(credentials.id, credentials.operator, clock::now())?;
-        Ok(SignedIn { id: credentials.id, operator: credentials.operator, token })
-    }
-
-    pub(crate) fn issuer(&self) -> &Issuer {
-        &self.issuer
     }
 
     /// What a request made that was carried out before, and its answer; none when it is new.

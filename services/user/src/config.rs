@@ -98,6 +98,10 @@ pub struct TokenSettings {
     /// How long a token is valid, with unit.
     #[arg(long, env = "TAILRACE_TOKEN_TTL", value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     pub token_ttl: Duration,
+
+    /// How long a sign-in lasts, however often its tokens are refreshed, with unit.
+    #[arg(long, env = "TAILRACE_REFRESH_TTL", value_name = "DURATION", default_value = "30d", value_parser = humantime::parse_duration)]
+    pub refresh_ttl: Duration,
 }
 
 impl Config {

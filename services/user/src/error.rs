@@ -25,6 +25,10 @@ pub(crate) enum Kind {
     Contended,
     #[error("address or password is wrong")]
     WrongCredentials,
+    #[error("the refresh token cannot be used")]
+    RefreshTokenInvalid,
+    #[error("the current password is wrong")]
+    WrongPassword,
     #[error("too many passwords are waiting to be hashed")]
     Overloaded,
     #[error("something inside failed")]
@@ -46,7 +50,12 @@ impl Error {
             | Kind::EtagMismatch
             | Kind::Contended
             | Kind::EmailTaken => true,
-            Kind::RequestReused | Kind::WrongCredentials | Kind::Overloaded | Kind::Inside(_) => false,
+            Kind::RequestReused
+            | Kind::WrongCredentials
+            | Kind::RefreshTokenInvalid
+            | Kind::WrongPassword
+            | Kind::Overloaded
+            | Kind::Inside(_) => false,
         }
     }
 }

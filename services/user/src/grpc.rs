@@ -1,19 +1,14 @@
 //! The wire of this service: proto to domain, call, domain to proto. Statuses are made here and nowhere else.
 
+mod auth;
 mod changes;
 
-use std::sync::Arc;
+pub(crate) use self::auth::AuthApi;
 
 use prost::Message as _;
-use tailrace::{
-    auth::v1::{
-        ListSigningKeysRequest, ListSigningKeysResponse, LoginRequest, LoginResponse,
-        auth_service_server::AuthService,
-    },
-    user::v1::{
-        CreateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse,
-        UndeleteUserRequest, UpdateUserRequest, User as UserMessage, user_service_server::UserService,
-    },
+use tailrace::user::v1::{
+    CreateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse,
+    UndeleteUserRequest, UpdateUserRequest, User as UserMessage, user_service_server::UserService,
 };
 use tailrace_outbox::Request as OnceRequest;
 use tailrace_runtime::{
@@ -36,12 +31,12 @@ pub(crate) const NAME_RULE: &str = "must be a resource name, users/{uuid}";
 
 /// UserService.
 pub(crate) struct UserApi {
-    users: Arc<Users>,
+    users: Users,
     verifier: Verifier,
 }
 
 impl UserApi {
-    pub(crate) fn new(users: Arc<Users>, verifier: Verifier) -> Self {
+    pub(crate) fn new(users: Users, verifier: Verifier) -> Self {
         Self { users, verifier }
     }
 
@@ -126,38 +121,6 @@ impl UserService for UserApi {
     }
 }
 
-/// AuthService.
-pub(crate) struct AuthApi {
-    users: Arc<Users>,
-}
-
-impl AuthApi {
-    pub(crate) fn new(users: Arc<Users>) -> Self {
-        Self { users }
-    }
-}
-
-#[tonic::async_trait]
-impl AuthService for AuthApi {
-    async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
-        let (email, password) = credentials(request.into_inner())?;
-        let signed_in = self.users.login(&email, password).await.map_err(status)?;
-        Ok(Response::new(LoginResponse {
-            access_token: signed_in.token.text,
-            expires_in: Some(signed_in.token.ttl.into()),
-            user: resource::name(COLLECTION, signed_in.id),
-            operator: signed_in.operator,
-        }))
-    }
-
-    async fn list_signing_keys(
-        &self,
-        _: Request<ListSigningKeysRequest>,
-    ) -> Result<Response<ListSigningKeysResponse>, Status> {
-        Ok(Response::new(ListSigningKeysResponse { signing_keys: vec![self.users.issuer().signing_key()] }))
-    }
-}
-
 fn new_user(mut request: CreateUserRequest) -> Result<(NewUser, Option<OnceRequest>), Status> {
     let mut violations = Violations::default();
     let password = violations.check("password", Password::chosen(std::mem::take(&mut request.password)));
@@ -179,16 +142,6 @@ fn new_user(mut request: CreateUserRequest) -> Result<(NewUser, Option<OnceReque
     // Nobody is signed in yet, so all who sign up share the ids.
     let once = request_id.map(|id| OnceRequest::new("", "CreateUser", id, &fingerprinted));
     Ok((NewUser { display_name, email, password }, once))
-}
-
-fn credentials(request: LoginRequest) -> Result<(Email, Password), Status> {
-    let mut violations = Violations::default();
-    let email = violations.check("email", Email::new(request.email));
-    let password = violations.check("password", Password::offered(request.password));
-    match (email, password) {
-        (Some(email), Some(password)) => Ok((email, password)),
-        _ => Err(violations.into_problem().into()),
-    }
 }
 
 fn status(error: Error) -> Status {
@@ -224,6 +177,15 @@ fn status(error: Error) -> Status {
         ),
         Kind::WrongCredentials => {
             Problem::new(Code::Unauthenticated, "CREDENTIALS_INVALID", "E-mail address or password is wrong.")
+        }
+        Kind::RefreshTokenInvalid => Problem::new(
+            Code::Unauthenticated,
+            "REFRESH_TOKEN_INVALID",
+            "The refresh token cannot be used; sign in again.",
+        ),
+        Kind::WrongPassword => {
+            Problem::new(Code::InvalidArgument, "PASSWORD_WRONG", "The current password is wrong.")
+                .field("current_password", "must be the password that the caller signs in with")
         }
         Kind::Overloaded => {
             Problem::new(Code::ResourceExhausted, "OVERLOADED", "Too many sign-ins at once; try again.")

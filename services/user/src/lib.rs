@@ -1,12 +1,14 @@
-//! The user service: keeps users, signs them in, publishes the keys that verify their tokens. Each new user is written with
-//! its event in one statement.
+//! The user service: keeps users, signs them in, publishes the keys that verify their tokens. Each change is written with its
+//! event in one statement.
 //!
 //! It publishes no event (the relay does) and knows no order.
 //!
 //! ```text
-//! grpc ─► commands ─► store ─► Postgres (users + outbox)
-//!            ├─► user       what a user is
+//! grpc ─► commands, sign_in ─► store ─► Postgres (users + outbox, sign-ins)
+//!            ├─► user       what a user is, and what may become of him
+//!            ├─► wire       the user as a message, and his events
 //!            ├─► password   Argon2id, bounded
+//!            ├─► refresh    opaque, used once
 //!            └─► token      EdDSA
 //! ```
 
@@ -16,12 +18,14 @@ mod error;
 mod grpc;
 pub mod operator;
 mod password;
+pub mod refresh;
+mod sign_in;
 mod store;
 pub mod token;
 pub mod user;
 mod wire;
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use anyhow::Context as _;
 use tailrace::{
@@ -37,6 +41,7 @@ use self::{
     config::Config,
     grpc::{AuthApi, UserApi},
     password::Hasher,
+    sign_in::SignIns,
     store::{Schema, Store},
     token::Issuer,
 };
@@ -51,18 +56,20 @@ pub async fn run(
     let pool = postgres::pool(&config.database, env!("CARGO_PKG_NAME"))?;
     let verifier = Verifier::fixed([issuer.signing_key()]);
     let hasher = Hasher::new().context("passwords cannot be hashed")?;
-    let users = Arc::new(Users::new(Store::new(pool.clone()), hasher, issuer));
+    let store = Store::new(pool.clone());
+    let users = Users::new(store.clone(), hasher.clone());
+    let sign_ins = SignIns::new(store.clone(), hasher, issuer, config.tokens.refresh_ttl);
 
     let limit = config.grpc.message_bytes_max;
-    let user_api = UserServiceServer::new(UserApi::new(users.clone(), verifier))
+    let user_api = UserServiceServer::new(UserApi::new(users, verifier.clone()))
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(limit);
-    let auth_api = AuthServiceServer::new(AuthApi::new(users))
+    let auth_api = AuthServiceServer::new(AuthApi::new(sign_ins, verifier))
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(limit);
     let routes = Routes::new(user_api).add_service(auth_api);
 
-    let schema = Schema { migrate: config.migrate };
+    let schema = Schema { migrate: config.migrate, store };
     let keeping = postgres::keep(&pool, &context, &schema);
     // The port answers while the database is still waited for: callers then read UNAVAILABLE, and probes the reason.
     tokio::try_join!(

@@ -1,7 +1,12 @@
 //! The SQL of this service, and nothing else.
 
+mod sign_ins;
+
+pub(crate) use self::sign_ins::Refreshed;
+
 use tailrace_outbox::{Event, MigrateError, Remembered, Request, Write, WriteError};
 use tailrace_runtime::{
+    clock,
     page::Page,
     postgres::{Client, Failure, Pool, Upkeep},
 };
@@ -19,6 +24,7 @@ use crate::{
 const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__users", include_str!("../migrations/V1__users.sql")),
     ("V2__soft_delete", include_str!("../migrations/V2__soft_delete.sql")),
+    ("V3__sign_ins", include_str!("../migrations/V3__sign_ins.sql")),
 ];
 const EMAIL_ONCE: &str = "users_email_once";
 const COLUMNS: &str = "id, display_name, email, version, create_time, update_time, delete_time";
@@ -89,6 +95,7 @@ impl Store {
     pub(crate) async fn update(
         &self,
         user: &User,
+        keep_sign_ins: bool,
         request: Option<&Request>,
         answer: &[u8],
         event: &Event,
@@ -106,6 +113,9 @@ impl Store {
              WHERE id = $1 AND version = $4 - 1",
             parameters,
         );
+        // Also of one who is undeleted: a sign-in that began beside the deletion must not come back with him.
+        let end_sign_ins = "DELETE FROM sign_in WHERE user_id = $1 AND EXISTS (SELECT FROM entity)";
+        let write = if keep_sign_ins { write } else { write.and(end_sign_ins) };
         match write.once(request, &user.id, answer).execute(&*self.client().await?, event).await {
             Ok(()) => Ok(Written::Done),
             Err(WriteError::RequestSeen) => Ok(Written::RequestSeen),
@@ -199,6 +209,7 @@ pub(crate) enum Written {
 /// The schema of this service, kept up to date.
 pub(crate) struct Schema {
     pub(crate) migrate: bool,
+    pub(crate) store: Store,
 }
 
 impl Upkeep for Schema {
@@ -215,7 +226,9 @@ impl Upkeep for Schema {
     }
 
     async fn tend(&self, client: Client) -> Result<(), Failure> {
-        Ok(tailrace_outbox::upkeep(&client).await?)
+        tailrace_outbox::upkeep(&client).await?;
+        drop(client);
+        Ok(self.store.forget_sign_ins(clock::now()).await?)
     }
 }
 

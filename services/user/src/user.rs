@@ -89,7 +89,7 @@ impl User {
 /// What a value must be; the text completes "the field …".
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
-pub struct Invalid(&'static str);
+pub struct Invalid(pub(crate) &'static str);
 
 /// The name shown to people.
 #[derive(Clone, Debug, Eq, PartialEq)]

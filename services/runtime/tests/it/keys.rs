@@ -9,7 +9,9 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::json;
 use tailrace::auth::v1::{
-    ListSigningKeysRequest, ListSigningKeysResponse, LoginRequest, LoginResponse, SigningKey,
+    ChangePasswordRequest, ChangePasswordResponse, ListSigningKeysRequest, ListSigningKeysResponse,
+    LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshTokenRequest, RefreshTokenResponse,
+    SigningKey,
     auth_service_server::{AuthService, AuthServiceServer},
 };
 use tailrace_runtime::{auth::Verifier, settings::AuthSettings, task};
@@ -30,6 +32,24 @@ struct Publisher {
 #[tonic::async_trait]
 impl AuthService for Publisher {
     async fn login(&self, _: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        Err(Status::unimplemented("tests sign their own tokens"))
+    }
+
+    async fn refresh_token(
+        &self,
+        _: Request<RefreshTokenRequest>,
+    ) -> Result<Response<RefreshTokenResponse>, Status> {
+        Err(Status::unimplemented("tests sign their own tokens"))
+    }
+
+    async fn logout(&self, _: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
+        Err(Status::unimplemented("tests sign their own tokens"))
+    }
+
+    async fn change_password(
+        &self,
+        _: Request<ChangePasswordRequest>,
+    ) -> Result<Response<ChangePasswordResponse>, Status> {
         Err(Status::unimplemented("tests sign their own tokens"))
     }
 

@@ -4,6 +4,7 @@ mod changing;
 mod migrations;
 mod outage;
 mod process;
+mod refreshing;
 mod sign_in;
 mod support;
 mod users;

@@ -51,6 +51,8 @@ fn help_names_every_setting_with_its_default() {
         "[default: postgres://users_service@127.0.0.1:15432/users]",
         "TAILRACE_SIGNING_KEY_FILE=",
         "TAILRACE_TOKEN_TTL=",
+        "TAILRACE_REFRESH_TTL=",
+        "[default: 30d]",
         "[default: 1h]",
         "TAILRACE_DRAIN_TIMEOUT=",
         "[default: 10s]",

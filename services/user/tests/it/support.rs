@@ -15,7 +15,10 @@ use tailrace::{
     user::v1::{CreateUserRequest, User, user_service_client::UserServiceClient},
 };
 use tailrace_runtime::{process::Context, settings, task};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{interval, timeout},
+};
 use tokio_postgres::{Client, NoTls};
 use tonic::{Request, Status, metadata::MetadataValue, transport::Channel};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -28,6 +31,7 @@ use xtask::native::{Postgres, PostgresOptions, Scratch, dev_database};
 
 /// Longer than anything here takes on a loaded machine; only a failure waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+const TICK: Duration = Duration::from_millis(20);
 pub(crate) const PASSWORD: &str = "correct horse";
 
 static POSTGRES: LazyLock<(Postgres, Scratch)> = LazyLock::new(|| {
@@ -188,4 +192,15 @@ pub(crate) fn fields(status: &Status) -> Vec<String> {
     let details = details(status);
     let bad_request = details.bad_request().expect("field violations");
     bad_request.field_violations.iter().map(|violation| violation.field.clone()).collect()
+}
+
+/// Waits until `is_it` says so.
+pub(crate) async fn until(what: &str, mut is_it: impl AsyncFnMut() -> bool) {
+    let mut ticks = interval(TICK);
+    let wait = async {
+        while !is_it().await {
+            ticks.tick().await;
+        }
+    };
+    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
 }

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tailrace/auth/v1/auth_service.proto.
  */
 export const file_tailrace_auth_v1_auth_service: GenFile = /*@__PURE__*/
-  fileDesc("CiN0YWlscmFjZS9hdXRoL3YxL2F1dGhfc2VydmljZS5wcm90bxIQdGFpbHJhY2UuYXV0aC52MSIvCgxMb2dpblJlcXVlc3QSDQoFZW1haWwYASABKAkSEAoIcGFzc3dvcmQYAiABKAkidAoNTG9naW5SZXNwb25zZRIUCgxhY2Nlc3NfdG9rZW4YASABKAkSLQoKZXhwaXJlc19pbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIMCgR1c2VyGAMgASgJEhAKCG9wZXJhdG9yGAQgASgIIhgKFkxpc3RTaWduaW5nS2V5c1JlcXVlc3QiTQoXTGlzdFNpZ25pbmdLZXlzUmVzcG9uc2USMgoMc2lnbmluZ19rZXlzGAEgAygLMhwudGFpbHJhY2UuYXV0aC52MS5TaWduaW5nS2V5Mr8BCgtBdXRoU2VydmljZRJICgVMb2dpbhIeLnRhaWxyYWNlLmF1dGgudjEuTG9naW5SZXF1ZXN0Gh8udGFpbHJhY2UuYXV0aC52MS5Mb2dpblJlc3BvbnNlEmYKD0xpc3RTaWduaW5nS2V5cxIoLnRhaWxyYWNlLmF1dGgudjEuTGlzdFNpZ25pbmdLZXlzUmVxdWVzdBopLnRhaWxyYWNlLmF1dGgudjEuTGlzdFNpZ25pbmdLZXlzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_tailrace_auth_v1_signing_key]);
+  fileDesc("CiN0YWlscmFjZS9hdXRoL3YxL2F1dGhfc2VydmljZS5wcm90bxIQdGFpbHJhY2UuYXV0aC52MSIvCgxMb2dpblJlcXVlc3QSDQoFZW1haWwYASABKAkSEAoIcGFzc3dvcmQYAiABKAkiwgEKDUxvZ2luUmVzcG9uc2USFAoMYWNjZXNzX3Rva2VuGAEgASgJEi0KCmV4cGlyZXNfaW4YAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDAoEdXNlchgDIAEoCRIQCghvcGVyYXRvchgEIAEoCBIVCg1yZWZyZXNoX3Rva2VuGAUgASgJEjUKEnJlZnJlc2hfZXhwaXJlc19pbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiIsChNSZWZyZXNoVG9rZW5SZXF1ZXN0EhUKDXJlZnJlc2hfdG9rZW4YASABKAkiyQEKFFJlZnJlc2hUb2tlblJlc3BvbnNlEhQKDGFjY2Vzc190b2tlbhgBIAEoCRItCgpleHBpcmVzX2luGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhUKDXJlZnJlc2hfdG9rZW4YAyABKAkSNQoScmVmcmVzaF9leHBpcmVzX2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEgwKBHVzZXIYBSABKAkSEAoIb3BlcmF0b3IYBiABKAgiJgoNTG9nb3V0UmVxdWVzdBIVCg1yZWZyZXNoX3Rva2VuGAEgASgJIhAKDkxvZ291dFJlc3BvbnNlIkcKFUNoYW5nZVBhc3N3b3JkUmVxdWVzdBIYChBjdXJyZW50X3Bhc3N3b3JkGAEgASgJEhQKDG5ld19wYXNzd29yZBgCIAEoCSIYChZDaGFuZ2VQYXNzd29yZFJlc3BvbnNlIhgKFkxpc3RTaWduaW5nS2V5c1JlcXVlc3QiTQoXTGlzdFNpZ25pbmdLZXlzUmVzcG9uc2USMgoMc2lnbmluZ19rZXlzGAEgAygLMhwudGFpbHJhY2UuYXV0aC52MS5TaWduaW5nS2V5MtADCgtBdXRoU2VydmljZRJICgVMb2dpbhIeLnRhaWxyYWNlLmF1dGgudjEuTG9naW5SZXF1ZXN0Gh8udGFpbHJhY2UuYXV0aC52MS5Mb2dpblJlc3BvbnNlEl0KDFJlZnJlc2hUb2tlbhIlLnRhaWxyYWNlLmF1dGgudjEuUmVmcmVzaFRva2VuUmVxdWVzdBomLnRhaWxyYWNlLmF1dGgudjEuUmVmcmVzaFRva2VuUmVzcG9uc2USSwoGTG9nb3V0Eh8udGFpbHJhY2UuYXV0aC52MS5Mb2dvdXRSZXF1ZXN0GiAudGFpbHJhY2UuYXV0aC52MS5Mb2dvdXRSZXNwb25zZRJjCg5DaGFuZ2VQYXNzd29yZBInLnRhaWxyYWNlLmF1dGgudjEuQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0GigudGFpbHJhY2UuYXV0aC52MS5DaGFuZ2VQYXNzd29yZFJlc3BvbnNlEmYKD0xpc3RTaWduaW5nS2V5cxIoLnRhaWxyYWNlLmF1dGgudjEuTGlzdFNpZ25pbmdLZXlzUmVxdWVzdBopLnRhaWxyYWNlLmF1dGgudjEuTGlzdFNpZ25pbmdLZXlzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_tailrace_auth_v1_signing_key]);
 
 /**
  * Request of AuthService.Login.
@@ -77,6 +77,20 @@ export type LoginResponse = Message<"tailrace.auth.v1.LoginResponse"> & {
    * @generated from field: bool operator = 4;
    */
   operator: boolean;
+
+  /**
+   * What RefreshToken exchanges for the next access token. Opaque and secret: keep it where no other program reads it.
+   *
+   * @generated from field: string refresh_token = 5;
+   */
+  refreshToken: string;
+
+  /**
+   * How long the sign-in lasts: when this time is over, refreshing ends.
+   *
+   * @generated from field: google.protobuf.Duration refresh_expires_in = 6;
+   */
+  refreshExpiresIn?: Duration | undefined;
 };
 
 /**
@@ -85,6 +99,162 @@ export type LoginResponse = Message<"tailrace.auth.v1.LoginResponse"> & {
  */
 export const LoginResponseSchema: GenMessage<LoginResponse> = /*@__PURE__*/
   messageDesc(file_tailrace_auth_v1_auth_service, 1);
+
+/**
+ * Request of AuthService.RefreshToken.
+ *
+ * @generated from message tailrace.auth.v1.RefreshTokenRequest
+ */
+export type RefreshTokenRequest = Message<"tailrace.auth.v1.RefreshTokenRequest"> & {
+  /**
+   * The refresh token that Login or the last RefreshToken gave.
+   *
+   * @generated from field: string refresh_token = 1;
+   */
+  refreshToken: string;
+};
+
+/**
+ * Describes the message tailrace.auth.v1.RefreshTokenRequest.
+ * Use `create(RefreshTokenRequestSchema)` to create a new message.
+ */
+export const RefreshTokenRequestSchema: GenMessage<RefreshTokenRequest> = /*@__PURE__*/
+  messageDesc(file_tailrace_auth_v1_auth_service, 2);
+
+/**
+ * Response of AuthService.RefreshToken.
+ *
+ * @generated from message tailrace.auth.v1.RefreshTokenResponse
+ */
+export type RefreshTokenResponse = Message<"tailrace.auth.v1.RefreshTokenResponse"> & {
+  /**
+   * A signed JWT. Send it as `authorization: Bearer {access_token}`.
+   *
+   * @generated from field: string access_token = 1;
+   */
+  accessToken: string;
+
+  /**
+   * How long the access token is valid from now on.
+   *
+   * @generated from field: google.protobuf.Duration expires_in = 2;
+   */
+  expiresIn?: Duration | undefined;
+
+  /**
+   * The next refresh token. The one of the request is spent.
+   *
+   * @generated from field: string refresh_token = 3;
+   */
+  refreshToken: string;
+
+  /**
+   * How long the sign-in lasts from now on. Refreshing does not prolong it.
+   *
+   * @generated from field: google.protobuf.Duration refresh_expires_in = 4;
+   */
+  refreshExpiresIn?: Duration | undefined;
+
+  /**
+   * The resource name of the user who is signed in, `users/{user}`.
+   *
+   * @generated from field: string user = 5;
+   */
+  user: string;
+
+  /**
+   * Whether the user is an operator now.
+   *
+   * @generated from field: bool operator = 6;
+   */
+  operator: boolean;
+};
+
+/**
+ * Describes the message tailrace.auth.v1.RefreshTokenResponse.
+ * Use `create(RefreshTokenResponseSchema)` to create a new message.
+ */
+export const RefreshTokenResponseSchema: GenMessage<RefreshTokenResponse> = /*@__PURE__*/
+  messageDesc(file_tailrace_auth_v1_auth_service, 3);
+
+/**
+ * Request of AuthService.Logout.
+ *
+ * @generated from message tailrace.auth.v1.LogoutRequest
+ */
+export type LogoutRequest = Message<"tailrace.auth.v1.LogoutRequest"> & {
+  /**
+   * A refresh token of the sign-in to end.
+   *
+   * @generated from field: string refresh_token = 1;
+   */
+  refreshToken: string;
+};
+
+/**
+ * Describes the message tailrace.auth.v1.LogoutRequest.
+ * Use `create(LogoutRequestSchema)` to create a new message.
+ */
+export const LogoutRequestSchema: GenMessage<LogoutRequest> = /*@__PURE__*/
+  messageDesc(file_tailrace_auth_v1_auth_service, 4);
+
+/**
+ * Response of AuthService.Logout.
+ *
+ * @generated from message tailrace.auth.v1.LogoutResponse
+ */
+export type LogoutResponse = Message<"tailrace.auth.v1.LogoutResponse"> & {
+};
+
+/**
+ * Describes the message tailrace.auth.v1.LogoutResponse.
+ * Use `create(LogoutResponseSchema)` to create a new message.
+ */
+export const LogoutResponseSchema: GenMessage<LogoutResponse> = /*@__PURE__*/
+  messageDesc(file_tailrace_auth_v1_auth_service, 5);
+
+/**
+ * Request of AuthService.ChangePassword.
+ *
+ * @generated from message tailrace.auth.v1.ChangePasswordRequest
+ */
+export type ChangePasswordRequest = Message<"tailrace.auth.v1.ChangePasswordRequest"> & {
+  /**
+   * The password that the caller signs in with now.
+   *
+   * @generated from field: string current_password = 1;
+   */
+  currentPassword: string;
+
+  /**
+   * The password to sign in with from now on, 8 to 128 characters.
+   *
+   * @generated from field: string new_password = 2;
+   */
+  newPassword: string;
+};
+
+/**
+ * Describes the message tailrace.auth.v1.ChangePasswordRequest.
+ * Use `create(ChangePasswordRequestSchema)` to create a new message.
+ */
+export const ChangePasswordRequestSchema: GenMessage<ChangePasswordRequest> = /*@__PURE__*/
+  messageDesc(file_tailrace_auth_v1_auth_service, 6);
+
+/**
+ * Response of AuthService.ChangePassword.
+ *
+ * @generated from message tailrace.auth.v1.ChangePasswordResponse
+ */
+export type ChangePasswordResponse = Message<"tailrace.auth.v1.ChangePasswordResponse"> & {
+};
+
+/**
+ * Describes the message tailrace.auth.v1.ChangePasswordResponse.
+ * Use `create(ChangePasswordResponseSchema)` to create a new message.
+ */
+export const ChangePasswordResponseSchema: GenMessage<ChangePasswordResponse> = /*@__PURE__*/
+  messageDesc(file_tailrace_auth_v1_auth_service, 7);
 
 /**
  * Request of AuthService.ListSigningKeys.
@@ -99,7 +269,7 @@ export type ListSigningKeysRequest = Message<"tailrace.auth.v1.ListSigningKeysRe
  * Use `create(ListSigningKeysRequestSchema)` to create a new message.
  */
 export const ListSigningKeysRequestSchema: GenMessage<ListSigningKeysRequest> = /*@__PURE__*/
-  messageDesc(file_tailrace_auth_v1_auth_service, 2);
+  messageDesc(file_tailrace_auth_v1_auth_service, 8);
 
 /**
  * Response of AuthService.ListSigningKeys.
@@ -120,7 +290,7 @@ export type ListSigningKeysResponse = Message<"tailrace.auth.v1.ListSigningKeysR
  * Use `create(ListSigningKeysResponseSchema)` to create a new message.
  */
 export const ListSigningKeysResponseSchema: GenMessage<ListSigningKeysResponse> = /*@__PURE__*/
-  messageDesc(file_tailrace_auth_v1_auth_service, 3);
+  messageDesc(file_tailrace_auth_v1_auth_service, 9);
 
 /**
  * Signs users in and publishes the keys that verify their tokens.
@@ -129,9 +299,10 @@ export const ListSigningKeysResponseSchema: GenMessage<ListSigningKeysResponse> 
  */
 export const AuthService: GenService<{
   /**
-   * Exchanges e-mail address and password for an access token.
+   * Exchanges e-mail address and password for an access token and a refresh token: a sign-in.
    *
-   * Unknown address and wrong password are told apart by nothing: both are `UNAUTHENTICATED`.
+   * Unknown address, wrong password and deleted user are told apart by nothing: each is `UNAUTHENTICATED` with reason
+   * `CREDENTIALS_INVALID`.
    *
    * @generated from rpc tailrace.auth.v1.AuthService.Login
    */
@@ -139,6 +310,45 @@ export const AuthService: GenService<{
     methodKind: "unary";
     input: typeof LoginRequestSchema;
     output: typeof LoginResponseSchema;
+  },
+  /**
+   * Exchanges a refresh token for a new access token and the next refresh token. Needs no access token.
+   *
+   * A refresh token can be used once. Who uses one again may have stolen it, or been stolen from, so that ends the whole
+   * sign-in: none of its refresh tokens works any more. Use one at a time, and keep the next before using it.
+   *
+   * Errors: `UNAUTHENTICATED` with reason `REFRESH_TOKEN_INVALID`, whatever is wrong with the token: sign in again.
+   *
+   * @generated from rpc tailrace.auth.v1.AuthService.RefreshToken
+   */
+  refreshToken: {
+    methodKind: "unary";
+    input: typeof RefreshTokenRequestSchema;
+    output: typeof RefreshTokenResponseSchema;
+  },
+  /**
+   * Ends the sign-in that a refresh token belongs to. Access tokens that it gave out hold until they expire. A token that
+   * belongs to no sign-in is no error: there is nothing left to end.
+   *
+   * @generated from rpc tailrace.auth.v1.AuthService.Logout
+   */
+  logout: {
+    methodKind: "unary";
+    input: typeof LogoutRequestSchema;
+    output: typeof LogoutResponseSchema;
+  },
+  /**
+   * Changes the password of the caller, and ends all sign-ins of the caller: sign in again. Access tokens that were given
+   * out before hold until they expire.
+   *
+   * Errors: `INVALID_ARGUMENT` with reason `PASSWORD_WRONG` when the current password is wrong.
+   *
+   * @generated from rpc tailrace.auth.v1.AuthService.ChangePassword
+   */
+  changePassword: {
+    methodKind: "unary";
+    input: typeof ChangePasswordRequestSchema;
+    output: typeof ChangePasswordResponseSchema;
   },
   /**
    * Lists the public keys that verify access tokens. Needs no token.
