@@ -1,6 +1,8 @@
 //! The order service on real Postgres: its API and its life as a process.
 
 mod cancelling;
+mod once;
 mod orders;
 mod process;
+mod proxy;
 mod support;

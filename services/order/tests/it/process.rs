@@ -11,6 +11,7 @@ use std::{
 use serde_json::Value;
 use tailrace::order::v1::order_service_client::OrderServiceClient;
 use tokio::task::spawn_blocking;
+use tonic::transport::Channel;
 
 use crate::support::{ADA, DEADLINE, Database, by, free_address, lamp, publish_keys};
 
@@ -129,8 +130,8 @@ async fn a_wrong_password_ends_the_start_with_one_line() {
     assert!(!line.contains("wrong@"), "{line}");
 }
 
-/// The real binary, serving; killed when a test fails.
-struct Running {
+/// The real binary, serving; killed when this is dropped.
+pub(crate) struct Running {
     child: Child,
     listen: SocketAddr,
     ops: SocketAddr,
@@ -151,6 +152,20 @@ impl Running {
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let logs = thread::spawn(move || stdout.lines().map_while(Result::ok).collect());
         Self { child, listen, ops, logs }
+    }
+
+    /// Starts it, and returns when it is ready.
+    pub(crate) async fn ready(database_url: &str, keys_url: &str) -> Self {
+        let running = Self::start(database_url, keys_url);
+        let wait = move || {
+            running.wait_for_probe(0);
+            running
+        };
+        spawn_blocking(wait).await.expect("ready")
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.listen)).expect("a URL").connect_lazy()
     }
 
     fn probe(&self) -> Output {
@@ -194,13 +209,7 @@ impl Drop for Running {
 async fn it_serves_logs_json_and_stops_with_0_on_sigterm() {
     let database = Database::new().await;
     let keys_url = publish_keys().await;
-    let running = Running::start(&database.url(), &keys_url);
-    let running = spawn_blocking(move || {
-        running.wait_for_probe(0);
-        running
-    })
-    .await
-    .expect("ready");
+    let running = Running::ready(&database.url(), &keys_url).await;
     let mut orders =
         OrderServiceClient::connect(format!("http://{}", running.listen)).await.expect("it listens");
     orders

@@ -24,7 +24,10 @@ use tailrace::{
     order::v1::{CreateOrderRequest, Order, OrderLine, order_service_client::OrderServiceClient},
 };
 use tailrace_runtime::{auth::Verifier, process::Context, settings, task};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{interval, timeout},
+};
 use tokio_postgres::{Client, NoTls};
 use tonic::{
     Request, Response, Status,
@@ -36,6 +39,7 @@ use xtask::native::{Postgres, PostgresOptions, Scratch};
 
 /// Longer than anything here takes on a loaded machine; only a failure waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+const TICK: Duration = Duration::from_millis(20);
 pub(crate) const ADA: &str = "users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9a11";
 pub(crate) const BOB: &str = "users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9b22";
 const KEY_ID: &str = "test";
@@ -94,8 +98,12 @@ pub(crate) struct Service {
 impl Service {
     /// Starts it, and returns when it is ready.
     pub(crate) async fn start(database: &Database) -> Self {
-        let url = database.url();
-        let arguments = ["order-service", "--database-url", &url];
+        Self::start_at(&database.url()).await
+    }
+
+    /// The same with a database that is behind something.
+    pub(crate) async fn start_at(url: &str) -> Self {
+        let arguments = ["order-service", "--database-url", url];
         let cli: Cli = settings::parse_from(arguments, DEFAULTS).expect("a command line");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -226,4 +234,15 @@ pub(crate) fn fields(status: &Status) -> Vec<String> {
     let details = details(status);
     let bad_request = details.bad_request().expect("field violations");
     bad_request.field_violations.iter().map(|violation| violation.field.clone()).collect()
+}
+
+/// Waits until `is_it` says so.
+pub(crate) async fn until(what: &str, mut is_it: impl AsyncFnMut() -> bool) {
+    let mut ticks = interval(TICK);
+    let wait = async {
+        while !is_it().await {
+            ticks.tick().await;
+        }
+    };
+    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
 }
