@@ -7,7 +7,7 @@ use tailrace::order::v1::{
 };
 use tailrace_outbox::Request as OnceRequest;
 use tailrace_runtime::{
-    auth::{Principal, Verifier},
+    access::Caller,
     error::{Problem, Violations},
     page::Page,
     request, resource,
@@ -28,12 +28,11 @@ const NAME_RULE: &str = "must be a resource name, orders/{uuid}";
 /// OrderService.
 pub(crate) struct OrderApi {
     orders: Orders,
-    verifier: Verifier,
 }
 
 impl OrderApi {
-    pub(crate) fn new(orders: Orders, verifier: Verifier) -> Self {
-        Self { orders, verifier }
+    pub(crate) fn new(orders: Orders) -> Self {
+        Self { orders }
     }
 }
 
@@ -43,18 +42,19 @@ impl OrderService for OrderApi {
         &self,
         request: Request<CreateOrderRequest>,
     ) -> Result<Response<OrderMessage>, Status> {
-        let principal = self.verifier.authenticate(request.metadata()).await?;
+        let caller = Caller::of(&request)?;
         let trace = request::trace_context(&request);
-        let (basket, once) = new_order(request.into_inner(), &principal)?;
-        let order = self.orders.create(principal.user, basket, once, &trace).await.map_err(status)?;
+        let (basket, once) = new_order(request.into_inner(), &caller)?;
+        let order =
+            self.orders.create(caller.user().to_owned(), basket, once, &trace).await.map_err(status)?;
         Ok(Response::new(order))
     }
 
     async fn get_order(&self, request: Request<GetOrderRequest>) -> Result<Response<OrderMessage>, Status> {
-        let principal = self.verifier.authenticate(request.metadata()).await?;
+        let caller = Caller::of(&request)?;
         let name = request.into_inner().name;
         let id = resource::id(COLLECTION, &name).ok_or_else(|| Violations::of("name", NAME_RULE))?;
-        let order = self.orders.get(id, visible_to(&principal)).await.map_err(status)?;
+        let order = self.orders.get(id, caller.confined_to()).await.map_err(status)?;
         Ok(Response::new(message(&order)))
     }
 
@@ -62,9 +62,9 @@ impl OrderService for OrderApi {
         &self,
         request: Request<ListOrdersRequest>,
     ) -> Result<Response<ListOrdersResponse>, Status> {
-        let principal = self.verifier.authenticate(request.metadata()).await?;
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let buyer = visible_to(&principal);
+        let buyer = caller.confined_to();
         let filter = Filter::parse(&request.filter).map_err(|invalid| Violations::of("filter", invalid))?;
         let scope = format!("{COLLECTION} of {} where {:?}", buyer.unwrap_or("all"), filter);
         let page = Page::parse(request.page_size, &request.page_token, scope)?;
@@ -79,23 +79,15 @@ impl OrderService for OrderApi {
         &self,
         request: Request<CancelOrderRequest>,
     ) -> Result<Response<OrderMessage>, Status> {
-        let principal = self.verifier.authenticate(request.metadata()).await?;
+        let caller = Caller::of(&request)?;
         let trace = request::trace_context(&request);
-        let (wanted, once) = cancellation(request.into_inner(), &principal)?;
+        let (wanted, once) = cancellation(request.into_inner(), &caller)?;
         let order = self.orders.cancel(&wanted, once.as_ref(), &trace).await.map_err(status)?;
         Ok(Response::new(order))
     }
 }
 
-/// The buyer whose orders he sees; none: everyone's.
-fn visible_to(principal: &Principal) -> Option<&str> {
-    (!principal.operator).then_some(&principal.user)
-}
-
-fn new_order(
-    request: CreateOrderRequest,
-    principal: &Principal,
-) -> Result<(Basket, Option<OnceRequest>), Problem> {
+fn new_order(request: CreateOrderRequest, caller: &Caller) -> Result<(Basket, Option<OnceRequest>), Problem> {
     let mut violations = Violations::default();
     let request_id = violations.check("request_id", resource::request_id(&request.request_id));
     let fingerprinted = CreateOrderRequest { request_id: String::new(), ..request.clone() }.encode_to_vec();
@@ -117,13 +109,13 @@ fn new_order(
     };
     let (Some(request_id), Some(lines)) = (request_id, lines) else { return Err(violations.into_problem()) };
     let basket = Basket::new(lines, "order.lines").map_err(Violations::into_problem)?;
-    let once = request_id.map(|id| OnceRequest::new(&principal.user, "CreateOrder", id, &fingerprinted));
+    let once = request_id.map(|id| OnceRequest::new(caller.user(), "CreateOrder", id, &fingerprinted));
     Ok((basket, once))
 }
 
 fn cancellation(
     request: CancelOrderRequest,
-    principal: &Principal,
+    caller: &Caller,
 ) -> Result<(Cancellation, Option<OnceRequest>), Problem> {
     let mut violations = Violations::default();
     let id = violations.check("name", resource::id(COLLECTION, &request.name).ok_or(NAME_RULE));
@@ -134,8 +126,8 @@ fn cancellation(
     let (Some(id), Some(request_id), Some(etag)) = (id, request_id, etag) else {
         return Err(violations.into_problem());
     };
-    let once = request_id.map(|id| OnceRequest::new(&principal.user, "CancelOrder", id, &fingerprinted));
-    let buyer = visible_to(principal).map(str::to_owned);
+    let once = request_id.map(|id| OnceRequest::new(caller.user(), "CancelOrder", id, &fingerprinted));
+    let buyer = caller.confined_to().map(str::to_owned);
     Ok((Cancellation { id, buyer, etag }, once))
 }
 

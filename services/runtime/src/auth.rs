@@ -1,6 +1,6 @@
 //! Who calls: verifies access tokens (EdDSA JWT) and says whom they name.
 //!
-//! It issues none: that is the user service's. What a principal may do is decided beside each method.
+//! It issues none: that is the user service's. What a principal may do stands in [`crate::access`].
 //!
 //! RFC 8725: one algorithm, chosen here and not by the token; key by `kid` from our own set only; issuer, audience, subject
 //! and expiry required. Every refusal reads the same to the caller.

@@ -2,12 +2,10 @@
 //! streams.
 //!
 //! ```text
-//! TCP ─► HTTP/1.1 or HTTP/2 (limits, keep-alive) ─► CORS ─► gRPC-Web ─► observe ─► routes
+//! TCP ─► HTTP/1.1 or HTTP/2 (limits, keep-alive) ─► CORS ─► gRPC-Web ─► observe ─► guard ─► routes
+//!                                                                          │         └ who may call what
 //!                                                                          └ request id, span, log line, metric
 //! ```
-//!
-//! What a handler may do is its own affair: authentication is a call to [`crate::auth::Verifier`], not a layer, so that the
-//! rule stands beside the method it guards.
 
 mod observe;
 
@@ -27,6 +25,8 @@ use tracing::info;
 
 use self::observe::ObserveLayer;
 use crate::{
+    access::Guard,
+    auth::Verifier,
     health::Readiness,
     process::{Context, Misconfigured},
     request,
@@ -64,6 +64,30 @@ pub async fn serve(
     routes: Routes,
     service_names: &[&'static str],
 ) -> Result<(), ServeError> {
+    serve_behind(Guard::new(None), listener, settings, context, routes, service_names).await
+}
+
+/// [`serve`] with the table of [`crate::access`] in front of every handler, which finds its caller by
+/// [`crate::access::Caller::of`].
+pub async fn serve_guarded(
+    verifier: Verifier,
+    listener: TcpListener,
+    settings: &GrpcSettings,
+    context: Context,
+    routes: Routes,
+    service_names: &[&'static str],
+) -> Result<(), ServeError> {
+    serve_behind(Guard::new(Some(verifier)), listener, settings, context, routes, service_names).await
+}
+
+async fn serve_behind(
+    guard: Guard,
+    listener: TcpListener,
+    settings: &GrpcSettings,
+    context: Context,
+    routes: Routes,
+    service_names: &[&'static str],
+) -> Result<(), ServeError> {
     let cors = cors(settings).map_err(ServeErrorKind::from)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, service_names, false).await;
@@ -77,6 +101,7 @@ pub async fn serve(
         .layer(cors)
         .layer(GrpcWebLayer::new())
         .layer(ObserveLayer::new(context.shutdown.clone()))
+        .layer(guard)
         .into_inner();
     if let Ok(address) = listener.local_addr() {
         info!(grpc.address = %address, "listening");

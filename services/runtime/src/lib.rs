@@ -10,6 +10,7 @@
 //!                                   └─ drain deadline, exit code                 └ CORS, gRPC-Web, reflection, health
 //! ```
 
+pub mod access;
 pub mod auth;
 pub mod clock;
 pub mod error;

@@ -12,7 +12,7 @@ use tailrace::user::v1::{
 };
 use tailrace_outbox::Request as OnceRequest;
 use tailrace_runtime::{
-    auth::{Principal, Verifier},
+    access::Caller,
     error::{Problem, Violations},
     page::Page,
     request::{self, TraceContext},
@@ -32,23 +32,21 @@ pub(crate) const NAME_RULE: &str = "must be a resource name, users/{uuid}";
 /// UserService.
 pub(crate) struct UserApi {
     users: Users,
-    verifier: Verifier,
 }
 
 impl UserApi {
-    pub(crate) fn new(users: Users, verifier: Verifier) -> Self {
-        Self { users, verifier }
+    pub(crate) fn new(users: Users) -> Self {
+        Self { users }
     }
 
-    /// Users change themselves; operators change everyone.
     async fn change(
         &self,
-        principal: &Principal,
+        caller: &Caller,
         wanted: Wanted,
         once: Option<OnceRequest>,
         trace: &TraceContext,
     ) -> Result<Response<UserMessage>, Status> {
-        if !principal.operator && principal.user != resource::name(COLLECTION, wanted.id) {
+        if caller.confined_to().is_some_and(|own| own != resource::name(COLLECTION, wanted.id)) {
             return Err(status(Kind::NotFound.into()));
         }
         let user = self.users.change(&wanted, once.as_ref(), trace).await.map_err(status)?;
@@ -68,10 +66,10 @@ impl UserService for UserApi {
     }
 
     async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<UserMessage>, Status> {
-        let principal = self.verifier.authenticate(request.metadata()).await?;
+        let caller = Caller::of(&request)?;
         let name = request.into_inner().name;
         let id = resource::id(COLLECTION, &name).ok_or_else(|| Violations::of("name", NAME_RULE))?;
-        if !principal.operator && principal.user != name {
+        if caller.confined_to().is_some_and(|own| own != name) {
             return Err(status(Kind::NotFound.into()));
         }
         Ok(Response::new(message(&self.users.get(id).await.map_err(status)?)))
@@ -81,7 +79,7 @@ impl UserService for UserApi {
         &self,
         request: Request<ListUsersRequest>,
     ) -> Result<Response<ListUsersResponse>, Status> {
-        self.verifier.authenticate(request.metadata()).await?.require_operator()?;
+        Caller::of(&request)?;
         let request = request.into_inner();
         let scope = if request.show_deleted { "users and deleted users" } else { COLLECTION };
         let page = Page::parse(request.page_size, &request.page_token, scope)?;
@@ -93,31 +91,30 @@ impl UserService for UserApi {
         &self,
         request: Request<UpdateUserRequest>,
     ) -> Result<Response<UserMessage>, Status> {
-        let principal = self.verifier.authenticate(request.metadata()).await?;
+        let caller = Caller::of(&request)?;
         let trace = request::trace_context(&request);
-        let (wanted, once) = changes::update(request.into_inner(), &principal)?;
-        self.change(&principal, wanted, once, &trace).await
+        let (wanted, once) = changes::update(request.into_inner(), &caller)?;
+        self.change(&caller, wanted, once, &trace).await
     }
 
     async fn delete_user(
         &self,
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<UserMessage>, Status> {
-        let principal = self.verifier.authenticate(request.metadata()).await?;
+        let caller = Caller::of(&request)?;
         let trace = request::trace_context(&request);
-        let (wanted, once) = changes::delete(request.into_inner(), &principal)?;
-        self.change(&principal, wanted, once, &trace).await
+        let (wanted, once) = changes::delete(request.into_inner(), &caller)?;
+        self.change(&caller, wanted, once, &trace).await
     }
 
     async fn undelete_user(
         &self,
         request: Request<UndeleteUserRequest>,
     ) -> Result<Response<UserMessage>, Status> {
-        let principal = self.verifier.authenticate(request.metadata()).await?;
-        principal.require_operator()?;
+        let caller = Caller::of(&request)?;
         let trace = request::trace_context(&request);
-        let (wanted, once) = changes::undelete(request.into_inner(), &principal)?;
-        self.change(&principal, wanted, once, &trace).await
+        let (wanted, once) = changes::undelete(request.into_inner(), &caller)?;
+        self.change(&caller, wanted, once, &trace).await
     }
 }
 

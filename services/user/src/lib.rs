@@ -32,7 +32,7 @@ use tailrace::{
     auth::v1::auth_service_server::{AuthServiceServer, SERVICE_NAME as AUTH_SERVICE},
     user::v1::user_service_server::{SERVICE_NAME as USER_SERVICE, UserServiceServer},
 };
-use tailrace_runtime::{auth::Verifier, grpc::serve, postgres, process::Context};
+use tailrace_runtime::{auth::Verifier, grpc::serve_guarded, postgres, process::Context};
 use tokio::net::TcpListener;
 use tonic::{codec::CompressionEncoding, service::Routes};
 
@@ -61,10 +61,10 @@ pub async fn run(
     let sign_ins = SignIns::new(store.clone(), hasher, issuer, config.tokens.refresh_ttl);
 
     let limit = config.grpc.message_bytes_max;
-    let user_api = UserServiceServer::new(UserApi::new(users, verifier.clone()))
+    let user_api = UserServiceServer::new(UserApi::new(users))
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(limit);
-    let auth_api = AuthServiceServer::new(AuthApi::new(sign_ins, verifier))
+    let auth_api = AuthServiceServer::new(AuthApi::new(sign_ins))
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(limit);
     let routes = Routes::new(user_api).add_service(auth_api);
@@ -74,9 +74,16 @@ pub async fn run(
     // The port answers while the database is still waited for: callers then read UNAVAILABLE, and probes the reason.
     tokio::try_join!(
         async {
-            serve(listener, &config.grpc, context.clone(), routes, &[USER_SERVICE, AUTH_SERVICE])
-                .await
-                .map_err(anyhow::Error::from)
+            serve_guarded(
+                verifier,
+                listener,
+                &config.grpc,
+                context.clone(),
+                routes,
+                &[USER_SERVICE, AUTH_SERVICE],
+            )
+            .await
+            .map_err(anyhow::Error::from)
         },
         async { keeping.await.map_err(anyhow::Error::from) },
     )?;

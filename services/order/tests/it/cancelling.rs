@@ -1,11 +1,12 @@
 //! Cancelling orders, and listing them by state and time.
 
+use service_testing::told;
 use tailrace::order::v1::{CancelOrderRequest, GetOrderRequest, ListOrdersRequest, Order, order::State};
 use tokio::task::JoinSet;
 use tonic::{Code, Response, Status};
 use uuid::Uuid;
 
-use crate::support::{ADA, BOB, Database, Service, by, by_operator, fields, lamp, reason};
+use crate::support::{ADA, BOB, Database, Service, by, by_operator, fields, lamp};
 
 /// The versions and types of an order's events.
 async fn events(database: &Database, order: &Order) -> Vec<(i64, String)> {
@@ -28,10 +29,6 @@ fn cancel(order: &Order) -> CancelOrderRequest {
 
 async fn ask(service: &Service, user: &str, request: CancelOrderRequest) -> Result<Order, Status> {
     service.orders().cancel_order(by(user, request)).await.map(Response::into_inner)
-}
-
-fn told(status: &Status) -> (Code, String) {
-    (status.code(), reason(status))
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The order service on real Postgres: its API and its life as a process.
 
+mod access;
 mod cancelling;
 mod once;
 mod orders;

@@ -6,13 +6,14 @@ use std::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use order_service::config::{Cli, DEFAULTS};
 use serde_json::json;
+use service_testing::with_token;
+pub(crate) use service_testing::{DEADLINE, fields, reason, until};
 use tailrace::{
     auth::v1::{
         ChangePasswordRequest, ChangePasswordResponse, ListSigningKeysRequest, ListSigningKeysResponse,
@@ -24,22 +25,14 @@ use tailrace::{
     order::v1::{CreateOrderRequest, Order, OrderLine, order_service_client::OrderServiceClient},
 };
 use tailrace_runtime::{auth::Verifier, process::Context, settings, task};
-use tokio::{
-    task::JoinHandle,
-    time::{interval, timeout},
-};
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, NoTls};
 use tonic::{
     Request, Response, Status,
-    metadata::MetadataValue,
     transport::{Channel, Server, server::TcpIncoming},
 };
-use tonic_types::{ErrorDetails, StatusExt as _};
 use xtask::native::{Postgres, PostgresOptions, Scratch};
 
-/// Longer than anything here takes on a loaded machine; only a failure waits for it.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-const TICK: Duration = Duration::from_millis(20);
 pub(crate) const ADA: &str = "users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9a11";
 pub(crate) const BOB: &str = "users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9b22";
 const KEY_ID: &str = "test";
@@ -118,9 +111,12 @@ impl Service {
         Self { address, context, running }
     }
 
+    pub(crate) fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address)).expect("a URL").connect_lazy()
+    }
+
     pub(crate) fn orders(&self) -> OrderServiceClient<Channel> {
-        let channel = Channel::from_shared(format!("http://{}", self.address)).expect("a URL").connect_lazy();
-        OrderServiceClient::new(channel)
+        OrderServiceClient::new(self.channel())
     }
 
     pub(crate) async fn create(&self, buyer: &str, request: CreateOrderRequest) -> Result<Order, Status> {
@@ -181,8 +177,16 @@ impl AuthService for Publisher {
     }
 }
 
-fn token(user: &str, roles: &[&str]) -> String {
-    let exp = get_current_timestamp() + TOKEN_LIFE_S;
+pub(crate) fn token(user: &str, roles: &[&str]) -> String {
+    signed(user, roles, get_current_timestamp() + TOKEN_LIFE_S)
+}
+
+/// A token that was valid once.
+pub(crate) fn expired_token(user: &str) -> String {
+    signed(user, &[], get_current_timestamp() - TOKEN_LIFE_S)
+}
+
+fn signed(user: &str, roles: &[&str], exp: u64) -> String {
     let claims = json!({ "iss": "tailrace", "aud": "tailrace", "sub": user, "roles": roles, "exp": exp });
     let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::EdDSA) };
     let der = KEY.to_pkcs8v1().expect("DER");
@@ -199,13 +203,6 @@ pub(crate) fn by_operator<T>(message: T) -> Request<T> {
     with_token(message, &token(BOB, &["operator"]))
 }
 
-fn with_token<T>(message: T, token: &str) -> Request<T> {
-    let mut request = Request::new(message);
-    let value: MetadataValue<_> = format!("Bearer {token}").parse().expect("a header value");
-    request.metadata_mut().insert("authorization", value);
-    request
-}
-
 pub(crate) fn line(product: &str, quantity: i32, units: i64, nanos: i32, currency: &str) -> OrderLine {
     let unit_price = Some(Money { currency_code: currency.to_owned(), units, nanos });
     OrderLine { product: product.to_owned(), quantity, unit_price }
@@ -217,32 +214,4 @@ pub(crate) fn new_order(lines: Vec<OrderLine>) -> CreateOrderRequest {
 
 pub(crate) fn lamp() -> CreateOrderRequest {
     new_order(vec![line("Lamp", 2, 12, 340_000_000, "EUR")])
-}
-
-fn details(status: &Status) -> ErrorDetails {
-    status.check_error_details().expect("details")
-}
-
-pub(crate) fn reason(status: &Status) -> String {
-    let details = details(status);
-    let info = details.error_info().expect("every error has an ErrorInfo");
-    assert_eq!(info.domain, "tailrace");
-    info.reason.clone()
-}
-
-pub(crate) fn fields(status: &Status) -> Vec<String> {
-    let details = details(status);
-    let bad_request = details.bad_request().expect("field violations");
-    bad_request.field_violations.iter().map(|violation| violation.field.clone()).collect()
-}
-
-/// Waits until `is_it` says so.
-pub(crate) async fn until(what: &str, mut is_it: impl AsyncFnMut() -> bool) {
-    let mut ticks = interval(TICK);
-    let wait = async {
-        while !is_it().await {
-            ticks.tick().await;
-        }
-    };
-    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
 }

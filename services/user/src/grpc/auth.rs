@@ -6,7 +6,7 @@ use tailrace::auth::v1::{
     auth_service_server::AuthService,
 };
 use tailrace_runtime::{
-    auth::Verifier,
+    access::Caller,
     error::{Problem, Violations},
     resource,
 };
@@ -23,12 +23,11 @@ use crate::{
 /// AuthService.
 pub(crate) struct AuthApi {
     sign_ins: SignIns,
-    verifier: Verifier,
 }
 
 impl AuthApi {
-    pub(crate) fn new(sign_ins: SignIns, verifier: Verifier) -> Self {
-        Self { sign_ins, verifier }
+    pub(crate) fn new(sign_ins: SignIns) -> Self {
+        Self { sign_ins }
     }
 }
 
@@ -73,11 +72,11 @@ impl AuthService for AuthApi {
         &self,
         request: Request<ChangePasswordRequest>,
     ) -> Result<Response<ChangePasswordResponse>, Status> {
-        let principal = self.verifier.authenticate(request.metadata()).await?;
+        let caller = Caller::of(&request)?;
         let (current, new) = passwords(request.into_inner())?;
         // A subject that is no user of ours has no password either.
         let user =
-            resource::id(COLLECTION, &principal.user).ok_or_else(|| status(Kind::WrongPassword.into()))?;
+            resource::id(COLLECTION, caller.user()).ok_or_else(|| status(Kind::WrongPassword.into()))?;
         self.sign_ins.change_password(user, current, new).await.map_err(status)?;
         Ok(Response::new(ChangePasswordResponse {}))
     }

@@ -4,7 +4,7 @@ use prost::Message as _;
 use tailrace::user::v1::{DeleteUserRequest, UndeleteUserRequest, UpdateUserRequest, User as UserMessage};
 use tailrace_outbox::Request as OnceRequest;
 use tailrace_runtime::{
-    auth::Principal,
+    access::Caller,
     error::{Problem, Violations},
     resource,
 };
@@ -22,11 +22,11 @@ const MASK_RULE: &str = "must name display_name or email, or be * or empty";
 
 type Parsed = Result<(Wanted, Option<OnceRequest>), Problem>;
 
-pub(super) fn update(request: UpdateUserRequest, principal: &Principal) -> Parsed {
+pub(super) fn update(request: UpdateUserRequest, caller: &Caller) -> Parsed {
     let mut violations = Violations::default();
     let request_id = violations.check("request_id", resource::request_id(&request.request_id));
     let asked = UpdateUserRequest { request_id: String::new(), ..request };
-    let once = once(principal, "UpdateUser", request_id, &asked.encode_to_vec());
+    let once = once(caller, "UpdateUser", request_id, &asked.encode_to_vec());
     let Some(user) = asked.user else {
         violations.add("user", "must be set");
         return Err(violations.into_problem());
@@ -49,20 +49,20 @@ pub(super) fn update(request: UpdateUserRequest, principal: &Principal) -> Parse
     }
 }
 
-pub(super) fn delete(request: DeleteUserRequest, principal: &Principal) -> Parsed {
+pub(super) fn delete(request: DeleteUserRequest, caller: &Caller) -> Parsed {
     let mut violations = Violations::default();
     let request_id = violations.check("request_id", resource::request_id(&request.request_id));
     let asked = DeleteUserRequest { request_id: String::new(), ..request };
-    let once = once(principal, "DeleteUser", request_id, &asked.encode_to_vec());
+    let once = once(caller, "DeleteUser", request_id, &asked.encode_to_vec());
     let id = id(&mut violations, "name", &asked.name);
     named(Change::Delete, id, asked.etag, once, violations)
 }
 
-pub(super) fn undelete(request: UndeleteUserRequest, principal: &Principal) -> Parsed {
+pub(super) fn undelete(request: UndeleteUserRequest, caller: &Caller) -> Parsed {
     let mut violations = Violations::default();
     let request_id = violations.check("request_id", resource::request_id(&request.request_id));
     let asked = UndeleteUserRequest { request_id: String::new(), ..request };
-    let once = once(principal, "UndeleteUser", request_id, &asked.encode_to_vec());
+    let once = once(caller, "UndeleteUser", request_id, &asked.encode_to_vec());
     let id = id(&mut violations, "name", &asked.name);
     named(Change::Undelete, id, asked.etag, once, violations)
 }
@@ -87,12 +87,12 @@ fn id(violations: &mut Violations, path: &str, name: &str) -> Option<Uuid> {
 
 /// None when the id is not valid.
 fn once(
-    principal: &Principal,
+    caller: &Caller,
     method: &'static str,
     request_id: Option<Option<Uuid>>,
     asked: &[u8],
 ) -> Option<Option<OnceRequest>> {
-    Some(request_id?.map(|id| OnceRequest::new(&principal.user, method, id, asked)))
+    Some(request_id?.map(|id| OnceRequest::new(caller.user(), method, id, asked)))
 }
 
 /// The fields to change.

@@ -1,6 +1,7 @@
 //! Changing, deleting and undeleting users.
 
 use serde_json::Value;
+use service_testing::told;
 use tailrace::{
     auth::v1::LoginRequest,
     user::v1::{
@@ -11,7 +12,7 @@ use tokio::task::JoinSet;
 use tonic::{Code, Response, Status};
 use uuid::Uuid;
 
-use crate::support::{Database, PASSWORD, Service, fields, new_user, reason, with_token};
+use crate::support::{Database, PASSWORD, Service, fields, new_user, with_token};
 
 const ADA: &str = "ada@example.org";
 const BOB: &str = "bob@example.org";
@@ -82,10 +83,6 @@ fn delete(user: &User) -> DeleteUserRequest {
 
 fn undelete(user: &User) -> UndeleteUserRequest {
     UndeleteUserRequest { name: user.name.clone(), ..UndeleteUserRequest::default() }
-}
-
-fn told(status: &Status) -> (Code, String) {
-    (status.code(), reason(status))
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The user service on real Postgres: its API, its life as a process, its migrations.
 
+mod access;
 mod changing;
 mod migrations;
 mod outage;

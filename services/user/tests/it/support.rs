@@ -7,21 +7,17 @@ use std::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
+pub(crate) use service_testing::{DEADLINE, details, fields, reason, until, with_token};
 use tailrace::{
     auth::v1::{LoginRequest, auth_service_client::AuthServiceClient},
     user::v1::{CreateUserRequest, User, user_service_client::UserServiceClient},
 };
 use tailrace_runtime::{process::Context, settings, task};
-use tokio::{
-    task::JoinHandle,
-    time::{interval, timeout},
-};
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, NoTls};
-use tonic::{Request, Status, metadata::MetadataValue, transport::Channel};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic::transport::Channel;
 use user_service::{
     config::{Cli, DEFAULTS},
     keygen,
@@ -29,9 +25,6 @@ use user_service::{
 };
 use xtask::native::{Postgres, PostgresOptions, Scratch, dev_database};
 
-/// Longer than anything here takes on a loaded machine; only a failure waits for it.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-const TICK: Duration = Duration::from_millis(20);
 pub(crate) const PASSWORD: &str = "correct horse";
 
 static POSTGRES: LazyLock<(Postgres, Scratch)> = LazyLock::new(|| {
@@ -136,7 +129,7 @@ impl Service {
         &self.context
     }
 
-    fn channel(&self) -> Channel {
+    pub(crate) fn channel(&self) -> Channel {
         Channel::from_shared(self.url()).expect("a URL").connect_lazy()
     }
 
@@ -168,39 +161,4 @@ impl Service {
 pub(crate) fn new_user(display_name: &str, email: &str) -> CreateUserRequest {
     let user = User { display_name: display_name.to_owned(), email: email.to_owned(), ..User::default() };
     CreateUserRequest { user: Some(user), password: PASSWORD.to_owned(), request_id: String::new() }
-}
-
-pub(crate) fn with_token<T>(message: T, token: &str) -> Request<T> {
-    let mut request = Request::new(message);
-    let value: MetadataValue<_> = format!("Bearer {token}").parse().expect("a header value");
-    request.metadata_mut().insert("authorization", value);
-    request
-}
-
-pub(crate) fn details(status: &Status) -> ErrorDetails {
-    status.check_error_details().expect("details")
-}
-
-pub(crate) fn reason(status: &Status) -> String {
-    let details = details(status);
-    let info = details.error_info().expect("every error has an ErrorInfo");
-    assert_eq!(info.domain, "tailrace");
-    info.reason.clone()
-}
-
-pub(crate) fn fields(status: &Status) -> Vec<String> {
-    let details = details(status);
-    let bad_request = details.bad_request().expect("field violations");
-    bad_request.field_violations.iter().map(|violation| violation.field.clone()).collect()
-}
-
-/// Waits until `is_it` says so.
-pub(crate) async fn until(what: &str, mut is_it: impl AsyncFnMut() -> bool) {
-    let mut ticks = interval(TICK);
-    let wait = async {
-        while !is_it().await {
-            ticks.tick().await;
-        }
-    };
-    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
 }

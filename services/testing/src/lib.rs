@@ -1,0 +1,38 @@
+//! What the tests of the services share: how to call with a token, read an error, wait for a condition, and hold a service to
+//! the table of who may call what.
+
+mod access;
+mod errors;
+
+use std::time::Duration;
+
+use tokio::time::{interval, timeout};
+use tonic::{Request, metadata::MetadataValue};
+
+pub use self::{
+    access::{Tokens, assert_access},
+    errors::{details, fields, reason, told},
+};
+
+/// Longer than anything here takes on a loaded machine; only a failure waits for it.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+const TICK: Duration = Duration::from_millis(20);
+
+/// A request of whoever has this token.
+pub fn with_token<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    let value: MetadataValue<_> = format!("Bearer {token}").parse().expect("a header value");
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+/// Waits until `is_it` says so.
+pub async fn until(what: &str, mut is_it: impl AsyncFnMut() -> bool) {
+    let mut ticks = interval(TICK);
+    let wait = async {
+        while !is_it().await {
+            ticks.tick().await;
+        }
+    };
+    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
+}
