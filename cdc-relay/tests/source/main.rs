@@ -7,7 +7,10 @@ mod catalog;
 mod certificates;
 mod encryption;
 mod endings;
+mod golden;
 mod lease;
+#[path = "../../protocol/tests/shared/listing.rs"]
+mod listing;
 mod refusals;
 mod scripted;
 mod streaming;

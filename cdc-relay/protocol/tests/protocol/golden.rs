@@ -1,58 +1,48 @@
-//! What Postgres 15 sent is read as what it meant.
+//! What Postgres 14, 15 and 18 sent is read as what it meant.
 
 use bytes::Bytes;
 use replication_protocol::CopyData;
 use replication_protocol::pgoutput::{Column, Message, Relation, ReplicaIdentity, Tuple};
 
-use crate::sessions::{BINARY, TEXT, bodies, messages};
+use crate::listing::{EXPECTED, listing};
+use crate::sessions::{BINARY, BINARY_14, BINARY_18, TEXT, bodies, messages};
 
 #[test]
 fn a_session_reads_as_the_statements_that_made_it() {
-    let expected = [
-        "Begin",
-        "Relation outbox",
-        "Insert",
-        "Commit", // one row
-        "Begin",
-        "Insert",
-        "Insert",
-        "Message outbox hello",
-        "Commit",                  // two rows and a message
-        "Message beat  (outside)", // not transactional
-        "Begin",
-        "Type colour",
-        "Relation other",
-        "Insert",
-        "Commit", // another table
-        "Begin",
-        "Update",
-        "Commit", // neither key nor large value changed
-        "Begin",
-        "Update old",
-        "Commit", // the key changed
-        "Begin",
-        "Type colour",
-        "Relation other",
-        "Update old",
-        "Commit", // replica identity full
-        "Begin",
-        "Delete",
-        "Commit", //
-        "Begin",
-        "Type colour",
-        "Relation other",
-        "Relation outbox",
-        "Truncate 2",
-        "Commit", //
-        "Begin",
-        "Origin elsewhere 0/ABCDEF",
-        "Relation outbox",
-        "Insert",
-        "Commit", // replayed from elsewhere
-    ];
-    for session in [BINARY, TEXT] {
-        assert_eq!(messages(session).iter().map(summary).collect::<Vec<_>>(), expected);
+    for session in [BINARY_14, BINARY, TEXT, BINARY_18] {
+        assert_eq!(listing(&messages(session)), EXPECTED);
     }
+}
+
+#[test]
+fn only_servers_before_15_send_transactions_that_hold_nothing() {
+    for (session, sends) in [(BINARY_14, true), (BINARY, false), (BINARY_18, false)] {
+        assert_eq!(messages(session).len() > EXPECTED.len(), sends);
+    }
+}
+
+#[test]
+fn every_version_sends_the_same_rows() {
+    let rows = |session| -> Vec<Vec<Column>> {
+        let inserts = messages(session).into_iter().filter_map(|message| match message {
+            Message::Insert(insert) => Some(columns(&insert.new)),
+            Message::Begin(_)
+            | Message::Commit(_)
+            | Message::Origin(_)
+            | Message::Relation(_)
+            | Message::Type(_)
+            | Message::Update(_)
+            | Message::Delete(_)
+            | Message::Truncate(_)
+            | Message::Message(_)
+            | Message::Unknown(_) => None,
+        });
+        inserts.collect()
+    };
+    let expected = rows(BINARY_14);
+    assert_eq!(expected.len(), 5);
+    assert_eq!(rows(BINARY_18), expected);
+    assert_eq!(rows(BINARY)[0], expected[0]);
 }
 
 #[test]
@@ -118,9 +108,16 @@ fn a_large_value_that_did_not_change_is_not_sent() {
 
 #[test]
 fn a_commit_ends_after_the_place_its_begin_announced_and_commits_rise() {
+    for session in [BINARY_14, BINARY, BINARY_18] {
+        check_commits(session);
+    }
+}
+
+#[track_caller]
+fn check_commits(session: &str) {
     let mut announced = None;
     let mut last_end = None;
-    for message in messages(BINARY) {
+    for message in messages(session) {
         if let Message::Begin(begin) = message {
             announced = Some(begin);
         } else if let Message::Commit(commit) = message {
@@ -149,26 +146,6 @@ fn a_keepalive_reaches_the_end_of_the_last_commit() {
     let Some(Message::Commit(commit)) = messages(BINARY).pop() else { panic!("no commit at the end") };
     assert_eq!(keepalive.wal_end, commit.end_lsn);
     assert!(!keepalive.reply_requested);
-}
-
-fn summary(message: &Message) -> String {
-    match message {
-        Message::Begin(_) => "Begin".into(),
-        Message::Commit(_) => "Commit".into(),
-        Message::Origin(origin) => format!("Origin {} {}", origin.name, origin.commit_lsn),
-        Message::Relation(relation) => format!("Relation {}", relation.name),
-        Message::Type(named) => format!("Type {}", named.name),
-        Message::Insert(_) => "Insert".into(),
-        Message::Update(update) => if update.old.is_some() { "Update old" } else { "Update" }.into(),
-        Message::Delete(_) => "Delete".into(),
-        Message::Truncate(truncate) => format!("Truncate {}", truncate.relation_oids.len()),
-        Message::Message(message) => {
-            let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-            let place = if message.transactional { "" } else { " (outside)" };
-            format!("Message {} {}{place}", text(&message.prefix), text(&message.content))
-        }
-        Message::Unknown(tag) => format!("Unknown {tag}"),
-    }
 }
 
 fn relation<'m>(messages: &'m [Message], name: &str) -> &'m Relation {

@@ -4,4 +4,6 @@
 
 mod golden;
 mod hostile;
+#[path = "../shared/listing.rs"]
+mod listing;
 mod sessions;

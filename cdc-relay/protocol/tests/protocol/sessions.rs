@@ -4,7 +4,11 @@ use bytes::Bytes;
 use replication_protocol::CopyData;
 use replication_protocol::pgoutput::Message;
 
-/// A session with `binary 'true'`.
+/// The same as [`BINARY`], of Postgres 14.
+pub(crate) const BINARY_14: &str = include_str!("../golden/postgres-14-binary.hex");
+/// The same, of Postgres 18.
+pub(crate) const BINARY_18: &str = include_str!("../golden/postgres-18-binary.hex");
+/// A session with `binary 'true'`, of Postgres 15.
 pub(crate) const BINARY: &str = include_str!("../golden/postgres-15-binary.hex");
 /// The same statements with `binary 'false'`.
 pub(crate) const TEXT: &str = include_str!("../golden/postgres-15-text.hex");
