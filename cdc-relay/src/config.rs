@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio_postgres::config::ChannelBinding;
 
 use crate::engine::Table;
+use crate::record::HeaderSet;
 use crate::router::Route;
 use crate::row::ColumnNames;
 use crate::source::{ReplicationOptions, Secret, TlsMode};
@@ -41,6 +42,9 @@ pub struct KafkaConfig {
     /// The largest record that may be sent, in bytes; the topics must take as much.
     #[serde(default = "default_record_bytes_max")]
     pub record_bytes_max: usize,
+    /// The headers that events are sent with, unless their route says otherwise.
+    #[serde(default)]
+    pub headers: HeaderSet,
     /// The number of partitions of the event topics that `init` makes.
     #[serde(default = "default_topic_partitions")]
     pub topic_partitions: i32,
@@ -135,7 +139,7 @@ impl Config {
             return Err(ConfigError(format!("two sources are named {}", twice.name)));
         }
         let sources = file.source.into_iter().map(SourceSection::parse).collect::<Result<_, _>>()?;
-        let routes = file.route.iter().map(|route| Route::new(&route.event_type, &route.topic)).collect();
+        let routes = file.route.iter().map(|route| route.route(file.kafka.headers)).collect();
         Ok(Self { kafka: file.kafka, sources, routes })
     }
 }
@@ -184,6 +188,13 @@ struct SourceSection {
 struct RouteSection {
     event_type: String,
     topic: String,
+    headers: Option<HeaderSet>,
+}
+
+impl RouteSection {
+    fn route(&self, usual: HeaderSet) -> Route {
+        Route::new(&self.event_type, &self.topic).with_headers(self.headers.unwrap_or(usual))
+    }
 }
 
 impl SourceSection {
@@ -404,6 +415,19 @@ mod tests {
         assert_eq!((source.table.schema.as_str(), source.table.name.as_str()), ("public", "outbox"));
         assert_eq!(source.connection.password.as_ref().map(Secret::expose), Some("hunter2"));
         assert!(!format!("{config:?}").contains("hunter2"), "a secret is not printed");
+    }
+
+    #[test]
+    fn headers_are_chosen_for_all_and_by_route() {
+        let text = GOOD.replace("[[source]]", "headers = \"debezium\"\n[[source]]")
+            + "[[route]]\nevent_type = \"orders.*\"\ntopic = \"orders\"\nheaders = \"minimal\"\n";
+        let routes = Config::parse(&text, variables).expect("a good file").routes;
+        let expected = [
+            Route::new("users.*", "{event_name}").with_headers(HeaderSet::Debezium),
+            Route::new("orders.*", "orders").with_headers(HeaderSet::Minimal),
+        ];
+        assert_eq!(routes, expected);
+        check_refused(&text.replace("minimal", "all"), "minimal");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tailrace::event::v1::{self as event, DeadLetter, dead_letter::Reason};
 
 use crate::headers::Headers;
-use crate::record::{Record, header};
+use crate::record::{HeaderSet, Record, header};
 
 /// The largest piece of a payload that a dead letter carries, in bytes; a redrive reads the row again.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
@@ -66,6 +66,7 @@ impl Refusal {
             key: record.key.slice(..record.key.len().min(TEXT_BYTES_MAX)),
             value: Some(value.into()),
             headers,
+            header_set: HeaderSet::CloudEvents,
             ..*record
         }
     }
@@ -142,6 +143,7 @@ mod tests {
             headers: [(header::SUBJECT, &b"users/1"[..]), ("x-huge", &[b'h'; 2_000_000])]
                 .into_iter()
                 .collect(),
+            header_set: HeaderSet::Minimal,
             position: EventPosition { final_lsn: Lsn::new(1), ordinal: 0 },
             decoded_at_ms: 5,
             committed_at_us: 1_500_000,

@@ -12,13 +12,14 @@ use std::fmt::{self, Display, Write as _};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-const PREFIX_BYTES: usize = 6;
-
 /// The headers of a record, in the order they are written; a name may occur again.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers(Bytes);
 
 impl Headers {
+    /// What each header costs beside its name and value.
+    pub(crate) const PREFIX_BYTES: usize = 6;
+
     /// The headers one by one, as name and value.
     pub fn iter(&self) -> HeadersIter<'_> {
         HeadersIter(&self.0)
@@ -72,7 +73,7 @@ impl<'a> Iterator for HeadersIter<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         // Only `HeadersWriter` makes these bytes, so what is missing here is the end and nothing else.
-        let ([a, b, c, d, e, f], rest) = self.0.split_first_chunk::<PREFIX_BYTES>()?;
+        let ([a, b, c, d, e, f], rest) = self.0.split_first_chunk::<{ Headers::PREFIX_BYTES }>()?;
         let (name, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*a, *b])))?;
         let value_bytes = usize::try_from(u32::from_be_bytes([*c, *d, *e, *f])).ok()?;
         let (value, rest) = rest.split_at_checked(value_bytes)?;
@@ -135,7 +136,7 @@ impl HeadersWriter<'_> {
         let start = self.0.len();
         write!(self.0, "{value}").expect("memory takes every text");
         let value_bytes = u32::try_from(self.0.len() - start).expect("a text of less than 4 GiB");
-        if let Some(place) = self.0.get_mut(prefix + 2..prefix + PREFIX_BYTES) {
+        if let Some(place) = self.0.get_mut(prefix + 2..prefix + Headers::PREFIX_BYTES) {
             place.copy_from_slice(&value_bytes.to_be_bytes());
         }
     }

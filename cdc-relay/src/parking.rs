@@ -23,7 +23,7 @@ use tailrace::relay::v1::{ParkedEvent, parked_event::LeftOut};
 use crate::dead_letter::{DeadLetterContext, Refusal, timestamp};
 use crate::headers::Headers;
 use crate::planted::{self, Bug};
-use crate::record::{Record, header};
+use crate::record::{HeaderSet, Record, header};
 use crate::transaction::EventPosition;
 
 /// A longer aggregate name is known by its hash: it is part of a record's key.
@@ -388,6 +388,7 @@ impl Waiting {
         let record = Record {
             topic: Arc::from(""),
             headers: headers.collect(),
+            header_set: HeaderSet::CloudEvents,
             key: event.key.into(),
             value: event.payload.map(Into::into),
             decoded_at_ms: event.decode_time.as_ref().map_or(0, unix_us) / 1_000,

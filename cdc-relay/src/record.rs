@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Deserialize;
 
 use crate::headers::Headers;
 use crate::position::Position;
@@ -19,6 +20,8 @@ pub struct Record {
     pub value: Option<Bytes>,
     /// The headers, in the order they are written.
     pub headers: Headers,
+    /// Which of them are sent.
+    pub header_set: HeaderSet,
     /// The identity of the event.
     pub position: EventPosition,
     /// When the relay decoded the event, in milliseconds since 1970 (the record's CreateTime).
@@ -34,12 +37,59 @@ impl Record {
     /// The size of the record on the wire, in bytes, rounded up.
     pub fn wire_size(&self) -> usize {
         let value = self.value.as_ref().map_or(0, Bytes::len);
-        Self::FRAMING_BYTES + self.key.len() + value + self.headers.size()
+        Self::FRAMING_BYTES + self.key.len() + value + self.sent_headers_size()
+    }
+
+    /// The headers as they are sent.
+    pub fn sent_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let set = self.header_set;
+        self.headers.iter().filter_map(move |(name, value)| Some((set.sent_name(name)?, value)))
+    }
+
+    /// As much as [`Headers::size`] says, of those that are sent.
+    fn sent_headers_size(&self) -> usize {
+        match self.header_set {
+            HeaderSet::CloudEvents => self.headers.size(),
+            HeaderSet::Debezium | HeaderSet::Minimal => self
+                .sent_headers()
+                .map(|(name, value)| Headers::PREFIX_BYTES + name.len() + value.len())
+                .sum(),
+        }
     }
 
     /// What the record costs in memory while it waits, in bytes.
     pub fn memory_size(&self) -> usize {
-        self.wire_size() + size_of::<Self>()
+        let value = self.value.as_ref().map_or(0, Bytes::len);
+        Self::FRAMING_BYTES + self.key.len() + value + self.headers.size() + size_of::<Self>()
+    }
+}
+
+/// Which headers an event is sent with. They cost the broker as much as payload does.
+///
+/// The relay itself always has all of them: what is parked or a dead letter is kept with all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeaderSet {
+    /// CloudEvents' binary mode, the position, owner and version, and the row's own headers.
+    #[default]
+    CloudEvents,
+    /// `id` and `eventType`, as Debezium's outbox event router writes them, and the row's own headers.
+    Debezium,
+    /// `ce_id` and `ce_type`, and the row's own headers.
+    Minimal,
+}
+
+impl HeaderSet {
+    /// The name under which a header is sent; `None` if it is left out.
+    fn sent_name(self, name: &str) -> Option<&str> {
+        match (self, name) {
+            (Self::CloudEvents, _) | (Self::Minimal, header::ID | header::TYPE) => Some(name),
+            (Self::Debezium, header::ID) => Some(header::DEBEZIUM_ID),
+            (Self::Debezium, header::TYPE) => Some(header::DEBEZIUM_TYPE),
+            // Two headers of one name would leave it to the reader which one counts.
+            (Self::Debezium, header::DEBEZIUM_ID | header::DEBEZIUM_TYPE) => None,
+            (Self::Debezium | Self::Minimal, _) => Some(name).filter(|name| !header::is_reserved(name)),
+        }
     }
 }
 
@@ -65,6 +115,15 @@ pub mod header {
     pub const OWNER: &str = "tailrace_owner";
     /// The aggregate's version.
     pub const AGGREGATE_VERSION: &str = "tailrace_aggregate_version";
+    /// Debezium: the outbox row's id.
+    pub const DEBEZIUM_ID: &str = "id";
+    /// Debezium: the event's type.
+    pub const DEBEZIUM_TYPE: &str = "eventType";
+
+    /// Whether only the relay itself writes a header of this name.
+    pub fn is_reserved(name: &str) -> bool {
+        name.is_empty() || name.starts_with("ce_") || name.starts_with("tailrace_") || name == CONTENT_TYPE
+    }
 }
 
 /// Records in commit order, and the position that is true once they are in Kafka: one Kafka transaction, if events are

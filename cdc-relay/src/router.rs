@@ -16,7 +16,7 @@ use tailrace::relay::v1::parked_event::LeftOut;
 use crate::dead_letter::{DeadLetterContext, Refusal};
 use crate::headers::{Arena, Headers, HeadersWriter};
 use crate::parking::Waiting;
-use crate::record::{Record, header};
+use crate::record::{HeaderSet, Record, header};
 use crate::row::OutboxRow;
 use crate::transaction::{CommitTime, EventPosition};
 
@@ -36,6 +36,7 @@ pub struct Origin<'a> {
 pub struct Route {
     event_type: String,
     topic: Topic,
+    header_set: HeaderSet,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +52,13 @@ impl Route {
         let is_template = topic.contains('{');
         let topic =
             if is_template { Topic::Template(topic.to_owned()) } else { Topic::Fixed(Arc::from(topic)) };
-        Self { event_type: event_type.to_owned(), topic }
+        Self { event_type: event_type.to_owned(), topic, header_set: HeaderSet::default() }
+    }
+
+    /// Sends its events with these headers.
+    #[must_use]
+    pub fn with_headers(self, header_set: HeaderSet) -> Self {
+        Self { header_set, ..self }
     }
 
     /// The topic, if it is the same for every event.
@@ -162,8 +169,8 @@ impl Router {
         // The aggregate's id may hold anything, so the type ends where the id with its slash begins.
         let aggregate_type =
             subject.get(..subject.len().saturating_sub(record.key.len() + 1)).unwrap_or_default();
-        let topic = self.topic(event_type, aggregate_type).unwrap_or_default();
-        self.publishable(Record { topic, ..record })
+        let (topic, header_set) = self.target(event_type, aggregate_type).unwrap_or_default();
+        self.publishable(Record { topic, header_set, ..record })
     }
 
     fn publishable(&self, record: Record) -> Result<Record, Refusal> {
@@ -190,18 +197,21 @@ impl Router {
         record.topic == self.dead_letters.topic
     }
 
-    fn topic(&self, event_type: &[u8], aggregate_type: &[u8]) -> Option<Arc<str>> {
+    fn target(&self, event_type: &[u8], aggregate_type: &[u8]) -> Option<(Arc<str>, HeaderSet)> {
         let event_type = str::from_utf8(event_type).ok()?;
         let aggregate_type = str::from_utf8(aggregate_type).ok()?;
         let route = self.routes.iter().find(|route| route.matches(event_type))?;
-        Some(route.topic_for(event_type, aggregate_type)).filter(|topic| is_topic_name(topic))
+        let topic = route.topic_for(event_type, aggregate_type);
+        is_topic_name(&topic).then_some((topic, route.header_set))
     }
 
     /// Without a topic if no route makes one.
     fn record(&self, row: OutboxRow, origin: &Origin<'_>, arena: &mut Arena) -> Record {
+        let (topic, header_set) = self.target(&row.event_type, &row.aggregate_type).unwrap_or_default();
         Record {
             headers: self.headers(&row, origin, arena.headers()),
-            topic: self.topic(&row.event_type, &row.aggregate_type).unwrap_or_default(),
+            header_set,
+            topic,
             key: row.aggregate_id,
             value: row.payload,
             position: origin.position,
@@ -270,7 +280,7 @@ impl<'de> Visitor<'de> for Members<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         while let Some((Text(name), value)) = members.next_entry::<Text<'de>, &'de RawValue>()? {
-            if is_reserved(&name) || value.get() == "null" {
+            if header::is_reserved(&name) || value.get() == "null" {
                 continue;
             }
             match serde_json::from_str::<Text<'de>>(value.get()) {
@@ -285,13 +295,6 @@ impl<'de> Visitor<'de> for Members<'_, '_> {
 /// A JSON string, copied only if it has escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-fn is_reserved(name: &str) -> bool {
-    name.is_empty()
-        || name.starts_with("ce_")
-        || name.starts_with("tailrace_")
-        || name == header::CONTENT_TYPE
-}
 
 /// A time as CloudEvents wants it, to the microsecond.
 pub fn rfc3339(unix_us: i64) -> String {
@@ -404,6 +407,68 @@ mod tests {
             ]
         );
         assert_eq!((&*record.key, record.value.as_deref()), (&b"42"[..], Some(&b"{\"a\":  1}"[..])));
+    }
+
+    #[track_caller]
+    fn check_sent(set: HeaderSet, expected: &[&str], size: usize) {
+        let row = OutboxRow {
+            id: "0192f0c1-7d3a-7000-8000-000000000001".into(),
+            aggregate_id: "0192f0c1-7d3a-7000-8000-00000000002a".into(),
+            owner: Some("users/0192f0c1-7d3a-7000-8000-00000000002a".into()),
+            aggregate_version: Some("7".into()),
+            headers: Some(
+                r#"{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","id":"forged"}"#
+                    .into(),
+            ),
+            ..row("users.created.v1")
+        };
+        let mut record = routed(row).expect("a route");
+        let whole = record.wire_size();
+        record.header_set = set;
+        let sent: Vec<&str> = record.sent_headers().map(|(name, _)| name).collect();
+        assert_eq!(sent, expected, "{set:?}");
+        let header_bytes: usize = record.sent_headers().map(|(name, value)| name.len() + value.len()).sum();
+        assert_eq!(header_bytes, size, "{set:?}");
+        assert!(record.wire_size() <= whole, "{set:?}");
+    }
+
+    #[test]
+    fn a_header_set_sends_these_headers_in_so_many_bytes() {
+        let all = [
+            "ce_specversion",
+            "ce_id",
+            "ce_type",
+            "ce_source",
+            "ce_subject",
+            "ce_time",
+            "content-type",
+            "tailrace_position",
+            "tailrace_owner",
+            "tailrace_aggregate_version",
+            "traceparent",
+            "id",
+        ];
+        check_sent(HeaderSet::CloudEvents, &all, 412);
+        check_sent(HeaderSet::Debezium, &["id", "eventType", "traceparent"], 129);
+        check_sent(HeaderSet::Minimal, &["ce_id", "ce_type", "traceparent", "id"], 138);
+    }
+
+    #[test]
+    fn an_event_that_was_parked_is_sent_with_the_headers_of_its_route_and_kept_with_all() {
+        let mut router = router();
+        router.routes[0] = Route::new("users.created.v1", "users.created").with_headers(HeaderSet::Minimal);
+        let mut record = routed(row("users.created.v1")).expect("a route");
+        record.topic = Arc::from("");
+        let refusal = refusal(record, Reason::Unroutable, "no route".into());
+        assert!(
+            refusal.dead_letter(&router.dead_letters).sent_headers().any(|(name, _)| name == header::SUBJECT)
+        );
+        let parking = crate::parking::Parking::new("parked", 100_000, 10);
+        let key = crate::parking::ParkingKey::of(&refusal.record).expect("an aggregate");
+        let parked = parking.parked(&key, &refusal.record, Some(&refusal));
+        let again = router.route_again(parking.unpark(&parked).expect("all of it")).expect("a route now");
+        let sent: Vec<&str> = again.sent_headers().map(|(name, _)| name).collect();
+        assert_eq!(sent, ["ce_id", "ce_type"]);
     }
 
     #[test]

@@ -214,8 +214,8 @@ fn send_records(
 }
 
 fn send(producer: &ThreadedProducer<Deliveries>, index: usize, record: &Record) -> Result<(), SinkError> {
-    let mut headers = OwnedHeaders::new_with_capacity(record.headers.iter().count());
-    for (name, value) in &record.headers {
+    let mut headers = OwnedHeaders::new_with_capacity(record.sent_headers().count());
+    for (name, value) in record.sent_headers() {
         headers = headers.insert(KafkaHeader { key: name, value: Some(value) });
     }
     let message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, index)
