@@ -5,6 +5,7 @@
 
 mod away;
 mod browser;
+mod changes;
 mod dead_letters;
 mod first_light;
 mod readme;

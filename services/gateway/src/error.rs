@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tailrace_runtime::error::Problem;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, RetryInfo, StatusExt as _};
 
 use crate::{admission::Refused, cursor::InvalidCursor, filter::Refusal};
 
@@ -96,10 +95,7 @@ impl From<Refused> for Status {
 
 /// Adds when to come back.
 fn retry(problem: Problem) -> Status {
-    let status = problem.into_status();
-    let mut details: ErrorDetails = status.get_error_details();
-    details.set_retry_info(RetryInfo::new(Some(RETRY_DELAY)).retry_delay);
-    Status::with_error_details(status.code(), status.message(), details)
+    problem.retry_after(RETRY_DELAY).into_status()
 }
 
 fn sentence(fragment: &str) -> String {
@@ -109,6 +105,8 @@ fn sentence(fragment: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::StatusExt as _;
+
     use super::*;
 
     #[test]

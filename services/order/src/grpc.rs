@@ -8,7 +8,7 @@ use tailrace::order::v1::{
 use tailrace_outbox::Request as OnceRequest;
 use tailrace_runtime::{
     access::Caller,
-    error::{Problem, Violations},
+    error::{Problem, RETRY_AFTER, Violations},
     page::Page,
     request, resource,
 };
@@ -165,7 +165,8 @@ fn status(error: Error) -> Status {
             Code::Aborted,
             "CONCURRENT_CHANGES",
             "The order is being changed by others; try again.",
-        ),
+        )
+        .retry_after(RETRY_AFTER),
         Kind::Inside(failure) => Problem::inside(failure.as_ref()),
     }
     .into_status()

@@ -3,12 +3,15 @@
 //!
 //! What went wrong inside never enters a [`Problem`]: it is logged where it is handled.
 
-use std::{collections::HashMap, error::Error, fmt};
+mod reasons;
+
+use std::{collections::HashMap, error::Error, fmt, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::{error, warn};
 
+pub use self::reasons::{REASONS, Reason};
 use crate::{postgres, request};
 
 /// The `domain` of every `ErrorInfo`.
@@ -17,6 +20,9 @@ pub const DOMAIN: &str = "tailrace";
 /// Reason of an `INVALID_ARGUMENT` whose field violations tell what is wrong.
 pub const INVALID_FIELDS: &str = "INVALID_FIELDS";
 
+/// How long to wait before trying again what passes by itself.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// An error under construction.
 #[derive(Clone, Debug)]
 #[must_use = "a problem is told by returning its status"]
@@ -24,14 +30,22 @@ pub struct Problem {
     code: Code,
     reason: &'static str,
     message: String,
-    metadata: HashMap<String, String>,
+    metadata: Vec<(String, String)>,
     fields: Vec<(String, String)>,
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
-    /// `reason` is UPPER_SNAKE_CASE and never changes; `message` is a sentence for people and may.
+    /// `reason` is one of [`REASONS`] and never changes; `message` is a sentence for people and may.
     pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), metadata: HashMap::new(), fields: Vec::new() }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            metadata: Vec::new(),
+            fields: Vec::new(),
+            retry_after: None,
+        }
     }
 
     /// Bad input, field by field (path, what is expected).
@@ -51,6 +65,13 @@ impl Problem {
     pub fn unavailable(what: &'static str) -> Self {
         Self::new(Code::Unavailable, "UNAVAILABLE", "Not available at the moment; try again.")
             .metadata("part", what)
+            .retry_after(RETRY_AFTER)
+    }
+
+    /// There is no such method.
+    pub(crate) fn method_unknown() -> Self {
+        let sentence = "There is no such method; see reflection, or the contract, for those that there are.";
+        Self::new(Code::Unimplemented, "METHOD_UNKNOWN", sentence)
     }
 
     /// A failure inside, logged here with its causes. The caller learns whether a retry may help, and nothing else.
@@ -65,7 +86,7 @@ impl Problem {
 
     /// Adds a dynamic part of the message for programs.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.metadata.insert(key.into(), value.into());
+        self.metadata.push((key.into(), value.into()));
         self
     }
 
@@ -75,12 +96,22 @@ impl Problem {
         self
     }
 
+    /// Asks the caller to try again after `wait`.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// The status to return, with the id of the current request.
     pub fn into_status(self) -> Status {
         let mut details = ErrorDetails::new();
-        details.set_error_info(self.reason, DOMAIN, self.metadata);
+        let metadata: HashMap<String, String> = self.metadata.into_iter().collect();
+        details.set_error_info(self.reason, DOMAIN, metadata);
         for (path, description) in self.fields {
             details.add_bad_request_violation(path, description);
+        }
+        if let Some(wait) = self.retry_after {
+            details.set_retry_info(Some(wait));
         }
         if let Some(id) = request::id() {
             details.set_request_info(id, "");

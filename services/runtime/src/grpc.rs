@@ -7,6 +7,7 @@
 //!                                                                          └ request id, span, log line, metric
 //! ```
 
+mod explain;
 mod observe;
 
 use std::time::Duration;
@@ -24,6 +25,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::info;
 
 use self::observe::ObserveLayer;
+#[cfg(test)]
+pub(crate) use self::observe::code_name;
 use crate::{
     access::Guard,
     auth::Verifier,

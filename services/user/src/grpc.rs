@@ -13,7 +13,7 @@ use tailrace::user::v1::{
 use tailrace_outbox::Request as OnceRequest;
 use tailrace_runtime::{
     access::Caller,
-    error::{Problem, Violations},
+    error::{Problem, RETRY_AFTER, Violations},
     page::Page,
     request::{self, TraceContext},
     resource,
@@ -171,7 +171,8 @@ fn status(error: Error) -> Status {
             Code::Aborted,
             "CONCURRENT_CHANGES",
             "The user is being changed by others; try again.",
-        ),
+        )
+        .retry_after(RETRY_AFTER),
         Kind::WrongCredentials => {
             Problem::new(Code::Unauthenticated, "CREDENTIALS_INVALID", "E-mail address or password is wrong.")
         }
@@ -186,6 +187,7 @@ fn status(error: Error) -> Status {
         }
         Kind::Overloaded => {
             Problem::new(Code::ResourceExhausted, "OVERLOADED", "Too many sign-ins at once; try again.")
+                .retry_after(RETRY_AFTER)
         }
         Kind::Inside(failure) => Problem::inside(failure.as_ref()),
     }

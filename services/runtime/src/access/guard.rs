@@ -7,7 +7,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
-use tonic::{Code, Status, body::Body, metadata::MetadataMap};
+use tonic::{Status, body::Body, metadata::MetadataMap};
 use tower::{Layer, Service};
 
 use super::{Caller, Rule, not_allowed, rule_of};
@@ -89,7 +89,7 @@ async fn admitted(
     rule: Option<&'static Rule>,
     headers: &HeaderMap,
 ) -> Result<Option<Caller>, Status> {
-    let Some(rule) = rule else { return Err(unknown()) };
+    let Some(rule) = rule else { return Err(Problem::method_unknown().into_status()) };
     // Whoever may call without a token may do so with a bad one: it is how one gets a better.
     if rule.anyone.is_some() {
         return Ok(None);
@@ -103,9 +103,4 @@ async fn admitted(
             Err(not_allowed())
         }
     }
-}
-
-fn unknown() -> Status {
-    let sentence = "There is no such method; see reflection, or the contract, for those that there are.";
-    Problem::new(Code::Unimplemented, "METHOD_UNKNOWN", sentence).into_status()
 }

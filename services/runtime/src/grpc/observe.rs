@@ -19,7 +19,12 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field::Empty, info, info_span};
 
-use crate::{error::Problem, request, shutdown::Shutdown};
+use super::explain::explain;
+use crate::{
+    error::{Problem, RETRY_AFTER},
+    request,
+    shutdown::Shutdown,
+};
 
 /// The label of methods that do not exist, so that callers cannot make new time series.
 const OTHER_METHOD: &str = "_OTHER";
@@ -67,9 +72,14 @@ where
         let handler = self.inner.call(request);
         let shutdown = self.shutdown.clone();
         Box::pin(async move {
-            let handler = request::scope(call.request_id.clone(), handler.instrument(call.span.clone()));
-            let Ok(response) = handler.await;
-            let (mut head, body) = response.into_parts();
+            let handler = handler.instrument(call.span.clone());
+            let explained = async {
+                let Ok(response) = handler.await;
+                let (mut head, body) = response.into_parts();
+                explain(&mut head.headers);
+                (head, body)
+            };
+            let (mut head, body) = request::scope(call.request_id.clone(), explained).await;
             if let Ok(id) = HeaderValue::from_str(&call.request_id) {
                 head.headers.insert(request::ID_HEADER, id);
             }
@@ -180,8 +190,9 @@ impl http_body::Body for ObservedBody {
 }
 
 fn come_back() -> HeaderMap {
-    let status =
-        Problem::new(Code::Unavailable, "DRAINING", "This process is stopping; connect again.").into_status();
+    let status = Problem::new(Code::Unavailable, "DRAINING", "This process is stopping; connect again.")
+        .retry_after(RETRY_AFTER)
+        .into_status();
     let mut trailers = HeaderMap::new();
     if status.add_header(&mut trailers).is_err() {
         trailers.insert(Status::GRPC_STATUS, HeaderValue::from(Code::Unavailable as i32));
@@ -190,7 +201,7 @@ fn come_back() -> HeaderMap {
 }
 
 /// The name of a code as the gRPC specification writes it.
-fn code_name(code: Code) -> &'static str {
+pub(crate) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -1,5 +1,6 @@
 //! The runtime from outside: its gRPC port, its ops port.
 
+mod errors;
 mod grpc;
 mod keys;
 mod ops;
