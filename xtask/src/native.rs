@@ -16,6 +16,7 @@ mod init_sql;
 
 use std::time::{Duration, Instant};
 
+pub use download::jars;
 pub use init_sql::dev_database;
 pub use kafka::{Kafka, KafkaOptions};
 pub use port::{Port, PortLease};

@@ -6,9 +6,9 @@
 
 #![expect(clippy::print_stdout, reason = "the answer of a command goes to standard output")]
 
-mod drain;
 mod latency;
 mod machine;
+mod relay;
 mod report;
 mod start;
 mod statistics;
@@ -27,8 +27,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Measurement {
-    /// How fast the relay drains an outbox, next to pg_recvlogical on the same log.
-    Relay(drain::Options),
+    /// The relay: drains next to pg_recvlogical, latency, crashes, many sources.
+    Relay(relay::Options),
     /// How long an order takes from its commit to a subscriber and to the page.
     Latency(latency::Options),
     /// How long `cargo xtask up` takes in a clean clone, and when everything is built.
@@ -38,7 +38,7 @@ enum Measurement {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Arguments::parse().measurement {
-        Measurement::Relay(options) => drain::run(&options).await,
+        Measurement::Relay(options) => relay::run(&options).await,
         Measurement::Latency(options) => latency::run(&options).await,
         Measurement::Up(options) => start::run(&options),
     };

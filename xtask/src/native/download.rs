@@ -14,17 +14,22 @@ use crate::workspace;
 /// The longest a download may take.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// The jars of the broker, through Maven.
-pub(super) fn kafka_jars(version: &str) -> Result<PathBuf> {
-    cached(&workspace::cache().join(format!("kafka-{version}")), |folder| {
-        let pom = workspace::root().join("xtask/pom.xml");
+/// The jars that a `pom.xml` of the work tree asks for, through Maven unless the cache has them: the folder they are in.
+///
+/// # Errors
+///
+/// When they cannot be fetched.
+pub fn jars(name: &str, pom: &str, properties: &[(&str, &str)]) -> Result<PathBuf> {
+    cached(&workspace::cache().join(name), |folder| {
         let launch = Launch::new("mvn", "mvn", log("maven"))
             .args(["-B", "-ntp", "-q", "-f"])
-            .arg(pom.display().to_string())
-            .arg(format!("-Dkafka.version={version}"))
+            .arg(workspace::root().join(pom).display().to_string())
+            .args(properties.iter().map(|(property, value)| format!("-D{property}={value}")))
             .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
             .arg(format!("-DoutputDirectory={}", folder.display()));
-        launch.run(DOWNLOAD_TIMEOUT).context("cannot fetch Kafka (Maven and a JDK are needed)")
+        launch
+            .run(DOWNLOAD_TIMEOUT)
+            .with_context(|| format!("cannot fetch {name} (Maven and a JDK are needed)"))
     })
 }
 

@@ -283,7 +283,8 @@ logger.server.level=info
 ///
 /// When they cannot be fetched.
 pub fn jars() -> Result<PathBuf> {
-    download::kafka_jars(&Settings::get().value("KAFKA_VERSION")?)
+    let version = Settings::get().value("KAFKA_VERSION")?;
+    download::jars(&format!("kafka-{version}"), "xtask/pom.xml", &[("kafka.version", &version)])
 }
 
 /// Whether a broker answers `ApiVersions` without an error. It takes clients only when it can serve them.
