@@ -13,6 +13,7 @@ mod chart;
 mod debezium;
 mod drain;
 mod findings;
+mod load;
 mod outbox;
 mod pace;
 mod process;
@@ -26,6 +27,7 @@ mod workloads;
 use anyhow::Result;
 use clap::Args;
 
+use self::store::Store;
 use self::workloads::Workload;
 use crate::machine::Machine;
 
@@ -51,7 +53,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=PAIRS_MAX))]
     debezium_pairs: u32,
 
-    /// Events per second of `latency`; may be repeated, and is 10, 100, 1 000 and 10 000 if left out.
+    /// Events per second of `rates`; may be repeated, and is 10, 100 and 10 000 if left out.
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: Vec<u32>,
 
@@ -60,7 +62,7 @@ pub(crate) struct Options {
     kills: u32,
 
     /// Small and short, to see that everything works: the figures mean nothing.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "docs")]
     quick: bool,
 
     /// Fill the table and the chart up with what was found before for the workloads that are left out.
@@ -85,20 +87,22 @@ impl Options {
 
 /// Measures and reports.
 pub(crate) async fn run(options: &Options) -> Result<()> {
+    let store = Store::new(options.quick);
     let chosen = if options.workload.is_empty() { Workload::all() } else { options.workload.clone() };
     for workload in &chosen {
         let machine = Machine::now();
         eprintln!("\n{} …", workload.name());
         let mut findings = workload.measure(options).await?;
         findings.machine = machine.line();
-        store::write(&findings)?;
+        store.write(&findings)?;
     }
     let shown = if options.with_earlier { Workload::all() } else { chosen };
-    let findings = store::read(&shown)?;
-    println!("\n{}", table::markdown(&findings));
-    store::write_chart(&chart::svg(&findings))?;
+    let findings = store.read(&shown)?;
+    let (table, chart) = (table::markdown(&findings), chart::svg(&findings));
+    println!("\n{table}");
+    store.write_chart(&chart)?;
     if options.docs {
-        store::refresh_docs(&table::markdown(&findings), &chart::svg(&findings))?;
+        store::refresh_docs(&table, &chart)?;
     }
     Ok(())
 }

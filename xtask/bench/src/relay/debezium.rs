@@ -124,7 +124,7 @@ fn connector(servers: &Servers, source: &Source, polling: Polling) -> Result<Str
 }
 
 const LOGGING: &str = "\
-rootLogger.level=warn
+rootLogger.level=error
 rootLogger.appenderRef.out.ref=out
 appender.out.type=Console
 appender.out.name=out

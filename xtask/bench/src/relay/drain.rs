@@ -59,6 +59,8 @@ pub(super) struct RelayRun {
     /// From the start of its process to the acknowledgement of everything.
     pub(super) seconds: f64,
     pub(super) usage: Usage,
+    /// What the server process that reads the log for the relay has used.
+    walsender_cpu_s: f64,
     broker_cpu_s: f64,
     headers: Vec<String>,
 }
@@ -199,11 +201,13 @@ impl Log {
         }
         let seconds = begun.elapsed().as_secs_f64();
         let usage = Usage::of(relay.pid())?;
+        let walsender = self.session.walsender(&slot).await?.context("the relay reads no more")?;
+        let walsender_cpu_s = Usage::of(walsender)?.cpu_s;
         let broker_cpu_s = self.servers.broker_usage()?.cpu_s - broker_before.cpu_s;
         relay.stop(STOP_TIMEOUT);
         let bootstrap = self.servers.kafka.bootstrap();
         let found = topic::check(&bootstrap, &source.topic, self.expected(), false)?;
-        Ok(RelayRun { seconds, usage, broker_cpu_s, headers: found.headers })
+        Ok(RelayRun { seconds, usage, walsender_cpu_s, broker_cpu_s, headers: found.headers })
     }
 
     /// Brings everything to Kafka with Debezium.

@@ -77,10 +77,11 @@ impl Session {
         Ok(row.get(0))
     }
 
-    /// Whether somebody reads from the slot.
-    pub(super) async fn is_read(&self, slot: &str) -> Result<bool> {
-        let sql = "SELECT active FROM pg_replication_slots WHERE slot_name = $1";
-        Ok(self.client.query_one(sql, &[&slot]).await.context("cannot look at the slot")?.get(0))
+    /// The server process that serves the slot's reader, if there is one.
+    pub(super) async fn walsender(&self, slot: &str) -> Result<Option<u32>> {
+        let sql = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1";
+        let row = self.client.query_one(sql, &[&slot]).await.context("cannot look at the slot")?;
+        Ok(row.get::<_, Option<i32>>(0).and_then(|pid| u32::try_from(pid).ok()))
     }
 
     /// The end of the log.

@@ -40,6 +40,8 @@ pub(super) struct Written {
     /// The number of its first event.
     pub(super) first: u64,
     pub(super) due: Instant,
+    /// When it was sent; later than it was due if its connection was busy.
+    pub(super) begun: Instant,
     /// When the client had the answer of its commit.
     pub(super) committed: Instant,
 }
@@ -82,7 +84,7 @@ impl Pace {
         Ok(written)
     }
 
-    /// Every so-manieth transaction, on a connection of its own.
+    /// The transactions of one connection: every so many of all.
     fn share(&self, connection: usize, begin: Instant, stop: &AtomicBool) -> Result<Vec<Written>> {
         let runtime = Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
         let session = runtime.block_on(Session::connect(&self.urls[connection]))?;
@@ -96,10 +98,11 @@ impl Pace {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let first = self.number(transaction);
             let (from, to) = (first.cast_signed(), (first + u64::from(self.rows) - 1).cast_signed());
+            let begun = Instant::now();
             let done = runtime.block_on(session.client.execute(&insert, &[&from, &to]));
             let committed = Instant::now();
             done.context("a transaction failed")?;
-            written.push(Written { first, due, committed });
+            written.push(Written { first, due, begun, committed });
         }
         Ok(written)
     }

@@ -23,6 +23,7 @@ impl Servers {
             &[
                 ("synchronous_commit", "off"),
                 ("full_page_writes", "off"),
+                ("autovacuum", "off"),
                 ("checkpoint_timeout", "1h"),
                 ("max_wal_size", "16GB"),
             ],

@@ -14,33 +14,45 @@ const CHART: &str = "relay-benchmarks.svg";
 const TABLE_BEGIN: &str = "<!-- begin: cargo xtask bench relay -->\n";
 const TABLE_END: &str = "<!-- end: cargo xtask bench relay -->";
 
-/// Keeps what a workload found.
-pub(super) fn write(findings: &Findings) -> Result<()> {
-    let text = serde_json::to_string_pretty(findings).context("findings are always JSON")?;
-    put(&file(&findings.workload), &text)
+/// The folder of findings.
+pub(super) struct Store {
+    folder: PathBuf,
 }
 
-/// What was found last for these workloads; what was never measured is left out.
-pub(super) fn read(workloads: &[Workload]) -> Result<Vec<Findings>> {
-    let mut all = Vec::new();
-    for workload in workloads {
-        let path = file(&workload.name());
-        if !path.exists() {
-            continue;
-        }
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        all.push(serde_json::from_str(&text).with_context(|| format!("cannot read {}", path.display()))?);
+impl Store {
+    /// Findings that mean nothing have a folder of their own.
+    pub(super) fn new(is_quick: bool) -> Self {
+        let name = if is_quick { "bench/relay-quick" } else { "bench/relay" };
+        Self { folder: workspace::data().join(name) }
     }
-    Ok(all)
+
+    /// Keeps what a workload found.
+    pub(super) fn write(&self, findings: &Findings) -> Result<()> {
+        let text = serde_json::to_string_pretty(findings).context("findings are always JSON")?;
+        put(&self.file(&findings.workload), &text)
+    }
+
+    /// What was found last for these workloads; what was never measured is left out.
+    pub(super) fn read(&self, workloads: &[Workload]) -> Result<Vec<Findings>> {
+        let files = workloads.iter().map(|workload| self.file(&workload.name())).filter(|path| path.exists());
+        files.map(|path| parse(&path).with_context(|| format!("cannot read {}", path.display()))).collect()
+    }
+
+    /// Keeps the chart beside the findings.
+    pub(super) fn write_chart(&self, svg: &str) -> Result<()> {
+        let path = self.folder.join(CHART);
+        put(&path, svg)?;
+        println!("{}", path.display());
+        Ok(())
+    }
+
+    fn file(&self, workload: &str) -> PathBuf {
+        self.folder.join(format!("{workload}.json"))
+    }
 }
 
-/// Keeps the chart beside the findings.
-pub(super) fn write_chart(svg: &str) -> Result<()> {
-    let path = folder().join(CHART);
-    put(&path, svg)?;
-    println!("{}", path.display());
-    Ok(())
+fn parse(path: &Path) -> Result<Findings> {
+    Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
 }
 
 /// Puts table and chart into docs/.
@@ -58,14 +70,6 @@ fn replace_table(text: &str, table: &str) -> Option<String> {
     let (before, rest) = text.split_once(TABLE_BEGIN)?;
     let (_, after) = rest.split_once(TABLE_END)?;
     Some(format!("{before}{TABLE_BEGIN}\n{}\n\n{TABLE_END}{after}", table.trim()))
-}
-
-fn folder() -> PathBuf {
-    workspace::data().join("bench/relay")
-}
-
-fn file(workload: &str) -> PathBuf {
-    folder().join(format!("{workload}.json"))
 }
 
 fn put(path: &Path, text: &str) -> Result<()> {

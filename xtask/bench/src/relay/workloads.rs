@@ -6,6 +6,7 @@ mod crash;
 mod giant;
 mod latency;
 mod payload;
+mod rates;
 mod single_row;
 mod sources;
 
@@ -26,8 +27,10 @@ pub(super) enum Workload {
     Payload,
     /// One transaction of a million rows, while the relay runs.
     Giant,
-    /// A steady load: from the answer of a commit to a consumer.
+    /// A steady load of 1 000 events a second: from the answer of a commit to a consumer.
     Latency,
+    /// The same at other rates.
+    Rates,
     /// `kill -9` under load: to the first event again, alone and with a standby.
     Crash,
     /// Twenty sources in one process, idle and busy.
@@ -53,6 +56,7 @@ impl Workload {
             Self::Payload => payload::measure(options).await,
             Self::Giant => giant::measure(options).await,
             Self::Latency => latency::measure(options).await,
+            Self::Rates => rates::measure(options).await,
             Self::Crash => crash::measure(options).await,
             Self::Sources => sources::measure(options).await,
         }

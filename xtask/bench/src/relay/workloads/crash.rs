@@ -1,7 +1,7 @@
 //! `kill -9` under load: how long until an event comes to the consumer again.
 //!
-//! What counts is the first event that was committed after the kill, so that nothing still on its way from before
-//! passes for a recovery. *Alone*, the relay is started again at once; with a *standby*, that takes over.
+//! What counts is the first event whose transaction began after the process was gone, so that nothing still on its way
+//! from before passes for a recovery; the clock starts with the signal. *Alone*, the relay is started again at once; with a *standby*, that takes over.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,8 +49,9 @@ pub(super) async fn measure(options: &Options) -> Result<Findings> {
         alone_s: series(&servers, "alone", kills, false)?,
         standby_s: series(&servers, "standby", kills, true)?,
     };
-    let words =
-        format!("`kill -9` under {RATE} events/s, exactly once, until an event committed after it arrives");
+    let words = format!(
+        "`kill -9` under {RATE} events/s, exactly once, until an event whose transaction began after it arrives"
+    );
     let mut findings = Findings::of(Workload::Crash, words);
     for (what, seconds, text, aim) in [
         ("started again at once", &recoveries.alone_s, "≤ 1 s", ALONE_AIM_S),
@@ -90,13 +91,20 @@ fn series(servers: &Servers, name: &str, kills: u32, has_standby: bool) -> Resul
     Ok(seconds)
 }
 
+/// One end of a relay.
+#[derive(Debug, Clone, Copy)]
+struct Kill {
+    signalled: Instant,
+    gone: Instant,
+}
+
 /// Answers when it killed.
 fn kill_again_and_again(
     arrivals: &mut Arrivals,
     relays: [&Relay; 2],
     kills: u32,
     has_standby: bool,
-) -> Result<Vec<Instant>> {
+) -> Result<Vec<Kill>> {
     let [mut holder, mut other] = relays;
     let mut running = holder.start()?;
     holder.wait_until_ready(&running)?;
@@ -108,8 +116,9 @@ fn kill_again_and_again(
         }
         std::thread::sleep(PAUSE_STEP * number);
         let before = newest(&arrivals.take(1, RECOVERY_TIMEOUT)?);
-        killed.push(Instant::now());
+        let signalled = Instant::now();
         running.kill();
+        killed.push(Kill { signalled, gone: Instant::now() });
         running = match standby {
             Some(standby) => {
                 std::mem::swap(&mut holder, &mut other);
@@ -128,13 +137,12 @@ fn newest(arrived: &[Arrival]) -> u64 {
     arrived.iter().map(|arrival| arrival.number).max().unwrap_or_default()
 }
 
-/// From the kill to the first arrival of an event whose commit was answered after it.
-fn recovery_s(killed: Instant, written: &[Written], arrived: &[Arrival]) -> Option<f64> {
-    let committed: HashMap<u64, Instant> = written.iter().map(|one| (one.first, one.committed)).collect();
-    let is_after =
-        |arrival: &&Arrival| committed.get(&arrival.number).is_some_and(|committed| *committed > killed);
+/// From the kill to the first arrival of an event whose transaction began after it.
+fn recovery_s(kill: Kill, written: &[Written], arrived: &[Arrival]) -> Option<f64> {
+    let begun: HashMap<u64, Instant> = written.iter().map(|one| (one.first, one.begun)).collect();
+    let is_after = |arrival: &&Arrival| begun.get(&arrival.number).is_some_and(|begun| *begun > kill.gone);
     let first = arrived.iter().filter(is_after).map(|arrival| arrival.at).min()?;
-    Some(first.saturating_duration_since(killed).as_secs_f64())
+    Some(first.saturating_duration_since(kill.signalled).as_secs_f64())
 }
 
 #[cfg(test)]
@@ -143,13 +151,18 @@ mod tests {
 
     #[test]
     fn an_event_from_before_the_kill_is_no_recovery() {
-        let killed = Instant::now() + Duration::from_secs(1);
-        let at = |ms| killed + Duration::from_millis(ms);
-        let written = [(1, killed - Duration::from_millis(2)), (2, at(3))];
-        let written = written.map(|(first, committed)| Written { first, due: committed, committed });
-        let arrived = [(1, at(1)), (2, at(400))].map(|(number, at)| Arrival { number, at });
-        let seconds = recovery_s(killed, &written, &arrived).unwrap();
+        let signalled = Instant::now();
+        let at = |ms| signalled + Duration::from_millis(ms);
+        let kill = Kill { signalled, gone: at(2) };
+        let written = [(1, at(1)), (2, at(3))].map(|(first, begun)| Written {
+            first,
+            due: begun,
+            begun,
+            committed: at(4),
+        });
+        let arrived = [(1, at(5)), (2, at(400))].map(|(number, at)| Arrival { number, at });
+        let seconds = recovery_s(kill, &written, &arrived).unwrap();
         assert!((seconds - 0.4).abs() < 1e-6, "{seconds}");
-        assert!(recovery_s(killed, &written, &arrived[..1]).is_none());
+        assert!(recovery_s(kill, &written, &arrived[..1]).is_none());
     }
 }
