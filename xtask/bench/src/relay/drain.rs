@@ -58,6 +58,8 @@ pub(super) struct Pair {
 pub(super) struct RelayRun {
     /// From the start of its process to the acknowledgement of everything.
     pub(super) seconds: f64,
+    /// From the acknowledgement of half of the log to that of all.
+    pub(super) second_half_s: f64,
     pub(super) usage: Usage,
     /// What the server process that reads the log for the relay has used.
     walsender_cpu_s: f64,
@@ -129,7 +131,9 @@ struct Log {
     servers: Servers,
     session: Session,
     shape: Shape,
-    /// Every event but the mark lies before this place.
+    /// Half of the events lie before this place.
+    middle: String,
+    /// Every event but the mark lies before this one.
     end: String,
 }
 
@@ -146,12 +150,16 @@ impl Log {
             session.make_slot(&source.slot()).await?;
             topic::make(&servers.kafka.bootstrap(), &source.topic).await?;
         }
-        outbox::fill(&servers, DATABASE, shape).await?;
+        let first_half = shape.transactions / 2;
+        outbox::fill(&servers, DATABASE, Shape { transactions: first_half, ..shape }).await?;
+        let middle = session.log_end().await?;
+        let second_half = Shape { transactions: shape.transactions - first_half, ..shape };
+        outbox::fill(&servers, DATABASE, second_half).await?;
         let end = session.log_end().await?;
         outbox::fill(&servers, DATABASE, Shape { transactions: 1, rows: 1, ..shape })
             .await
             .context("no mark")?;
-        Ok(Self { servers, session, shape, end })
+        Ok(Self { servers, session, shape, middle, end })
     }
 
     /// One of each; who begins changes, because the second finds the log in the cache.
@@ -195,11 +203,18 @@ impl Log {
         let mut looks = interval(LOOK_INTERVAL);
         let begun = Instant::now();
         let relay = launch.start()?;
-        while !self.session.is_drained(&slot, &self.end).await? {
-            ensure_going(&relay, begun)?;
+        let (mut half_s, mut is_drained) = (None, false);
+        while !is_drained {
             looks.tick().await;
+            ensure_going(&relay, begun)?;
+            let [is_half, is_all] = self.session.is_past(&slot, [&self.middle, &self.end]).await?;
+            if is_half && half_s.is_none() {
+                half_s = Some(begun.elapsed().as_secs_f64());
+            }
+            is_drained = is_all;
         }
         let seconds = begun.elapsed().as_secs_f64();
+        let second_half_s = seconds - half_s.unwrap_or(0.0);
         let usage = Usage::of(relay.pid())?;
         let walsender = self.session.walsender(&slot).await?.context("the relay reads no more")?;
         let walsender_cpu_s = Usage::of(walsender)?.cpu_s;
@@ -207,7 +222,7 @@ impl Log {
         relay.stop(STOP_TIMEOUT);
         let bootstrap = self.servers.kafka.bootstrap();
         let found = topic::check(&bootstrap, &source.topic, self.expected(), false)?;
-        Ok(RelayRun { seconds, usage, walsender_cpu_s, broker_cpu_s, headers: found.headers })
+        Ok(RelayRun { seconds, second_half_s, usage, walsender_cpu_s, broker_cpu_s, headers: found.headers })
     }
 
     /// Brings everything to Kafka with Debezium.

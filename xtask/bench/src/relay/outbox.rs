@@ -69,12 +69,13 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the slot's reader has told Postgres that it has everything before this place in the log.
-    pub(super) async fn is_drained(&self, slot: &str, end: &str) -> Result<bool> {
-        let sql =
-            "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1";
-        let row = self.client.query_one(sql, &[&slot, &end]).await.context("cannot look at the slot")?;
-        Ok(row.get(0))
+    /// Which of these places in the log the slot's reader has told Postgres that it is past.
+    pub(super) async fn is_past<const N: usize>(&self, slot: &str, places: [&str; N]) -> Result<[bool; N]> {
+        let sql = "SELECT ARRAY(SELECT confirmed_flush_lsn >= place::pg_lsn FROM unnest($2::text[]) WITH ORDINALITY \
+                   AS places (place, number) ORDER BY number) FROM pg_replication_slots WHERE slot_name = $1";
+        let row = self.client.query_one(sql, &[&slot, &places.as_slice()]).await;
+        let past: Vec<bool> = row.context("cannot look at the slot")?.get(0);
+        past.try_into().map_err(|_| anyhow::anyhow!("slot {slot} has no position"))
     }
 
     /// The server process that serves the slot's reader, if there is one.

@@ -74,7 +74,7 @@ async fn run(servers: &Servers, session: &Session, shape: Shape, number: u32) ->
     let committed = Instant::now();
     let end = session.log_end().await?;
     let (mut looks, mut first_s) = (interval(LOOK_INTERVAL), None);
-    while first_s.is_none() || !session.is_drained(&source.slot(), &end).await? {
+    while first_s.is_none() || session.is_past(&source.slot(), [&end]).await? != [true] {
         if first_s.is_none() && ends.sum()? > 0 {
             first_s = Some(committed.elapsed().as_secs_f64());
         }
