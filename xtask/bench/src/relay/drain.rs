@@ -6,13 +6,15 @@
 //!                                                              └── Debezium → Kafka, at least once (if asked for)
 //! ```
 //!
-//! All read the same bytes of log, in turn, each through a slot of its own; who begins changes from pair to pair. The
+//! All read the same bytes of log, in turn, each through a slot of its own; who begins changes from pair to pair. Before
+//! each run the disk gets what the runs before it left to be written, or it would be written meanwhile. The
 //! relay's time begins with its process and ends when the slot shows that Postgres was told: positions in Kafka,
 //! transaction committed. A run counts only if a `read_committed` reader then finds every event, no more and no less.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::fs::sync;
 use serde::Serialize;
 use tokio::time::interval;
 use xtask::native::child::{Child, Launch};
@@ -188,6 +190,7 @@ impl Log {
             .arg(format!("--dbname={}", self.servers.postgres.superuser_url(DATABASE)))
             .arg(format!("--slot={}", ceiling_slot(number)))
             .arg(format!("--endpos={}", self.end));
+        sync();
         let begun = Instant::now();
         let run = launch.run(RUN_TIMEOUT);
         run.context("pg_recvlogical is the measure of the relay (apt-get install postgresql)")?;
@@ -200,6 +203,7 @@ impl Log {
         let launch = relay_of(&self.servers, number)?;
         let slot = source.slot();
         let broker_before = self.servers.broker_usage()?;
+        sync();
         let mut looks = interval(LOOK_INTERVAL);
         let begun = Instant::now();
         let relay = launch.start()?;
@@ -232,6 +236,7 @@ impl Log {
         let bootstrap = self.servers.kafka.bootstrap();
         let ends = Ends::of(&bootstrap, &source.topic)?;
         let broker_before = self.servers.broker_usage()?;
+        sync();
         let mut looks = interval(LOOK_INTERVAL);
         let begun = Instant::now();
         let debezium = launch.start()?;

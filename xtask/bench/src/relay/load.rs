@@ -113,12 +113,21 @@ impl Stage {
 impl Run {
     /// Who brought how much.
     pub(super) fn words(&self) -> String {
-        let who = match self.subject {
+        format!("{}/s, {}", thousands(self.rate.into()), self.who())
+    }
+
+    /// Who brought it, where all brought the same.
+    pub(super) fn name(&self) -> String {
+        let is_ours = matches!(self.subject, Subject::Relay(_));
+        if is_ours { format!("Tailrace, {}", self.who()) } else { self.who().to_owned() }
+    }
+
+    fn who(&self) -> &'static str {
+        match self.subject {
             Subject::Relay(delivery) => delivery.words(),
             Subject::Debezium(Polling::Tuned) => "Debezium polling every 5 ms",
             Subject::Debezium(Polling::Default) => "Debezium as it comes",
-        };
-        format!("{}/s, {who}", thousands(self.rate.into()))
+        }
     }
 
     /// The figures for p50 and p99.
@@ -140,11 +149,11 @@ impl Run {
 }
 
 /// The bars of some runs: the median, and behind it the 99th percentile.
-pub(super) fn panel(title: &str, runs: &[Run]) -> Panel {
+pub(super) fn panel(title: &str, runs: &[Run], label: fn(&Run) -> String) -> Panel {
     let bars = runs.iter().map(|run| {
         let spans = &run.commit_to_consumer;
         Bar {
-            label: run.words(),
+            label: label(run),
             value: spans.p50,
             beyond: Some(spans.p99),
             text: format!("{} · {}", short(spans.p50), short(spans.p99)),

@@ -42,7 +42,7 @@ pub(super) async fn measure(options: &Options) -> Result<Findings> {
     let servers = Servers::for_drain()?;
     let session = outbox::make(&servers, DATABASE).await?;
     let mut runs = Vec::new();
-    for number in 1..=options.amount(5, 1) {
+    for number in 1..=options.amount(3, 1) {
         let run = run(&servers, &session, shape, number).await?;
         eprintln!(
             "run {number}: written in {:.1} s; first records after {:.2} s, all after {:.1} s, {:.0} MiB",

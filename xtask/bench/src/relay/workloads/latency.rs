@@ -37,7 +37,7 @@ pub(super) async fn measure(options: &Options) -> Result<Findings> {
         add(&mut findings, run);
     }
     next_to_debezium(&mut findings, &runs);
-    findings.panels.push(panel("Commit → consumer at 1 000 events/s: p50 · p99 (ms)", &runs));
+    findings.panels.push(panel("Commit → consumer at 1 000 events/s: p50 · p99 (ms)", &runs, Run::name));
     findings.runs = serde_json::to_value(&runs)?;
     Ok(findings)
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::Workload;
 use crate::relay::Options;
 use crate::relay::findings::Findings;
-use crate::relay::load::{CONNECTIONS, PARTS, Stage, Subject, panel};
+use crate::relay::load::{CONNECTIONS, PARTS, Run, Stage, Subject, panel};
 use crate::relay::source::Delivery;
 
 const RATES: [u32; 3] = [10, 100, 10_000];
@@ -26,7 +26,7 @@ pub(super) async fn measure(options: &Options) -> Result<Findings> {
     );
     let mut findings = Findings::of(Workload::Rates, conditions);
     findings.figures = runs.iter().flat_map(|run| run.figures()).collect();
-    findings.panels.push(panel("Commit → consumer at other rates: p50 · p99 (ms)", &runs));
+    findings.panels.push(panel("Commit → consumer at other rates: p50 · p99 (ms)", &runs, Run::words));
     findings.runs = serde_json::to_value(&runs)?;
     Ok(findings)
 }
