@@ -301,9 +301,10 @@ fn substitute(
             while let Some((before, from_name)) = rest.split_once("${") {
                 let (name, after) = from_name
                     .split_once('}')
-                    .ok_or_else(|| ConfigError(format!("${{{from_name} has no closing brace")))?;
-                let found = variable(name)
-                    .ok_or_else(|| ConfigError(format!("the environment variable {name} is not set")))?;
+                    .ok_or_else(|| ConfigError("a ${ in a value has no closing brace".into()))?;
+                let found = variable(name).ok_or_else(|| {
+                    ConfigError(format!("the environment variable {} is not set", name.escape_debug()))
+                })?;
                 filled.push_str(before);
                 filled.push_str(&found);
                 rest = after;

@@ -30,3 +30,15 @@ pub use error::{SourceError, SourceErrorKind};
 pub use lease::{Candidate, Lease};
 pub use options::{ReplicationOptions, Secret, TlsMode};
 pub use stream::{FrameReader, ReplicationStream, StatusWriter};
+
+/// Reads a frame's body as each of the kinds that start-up and commands expect; for the fuzzer, which knows no other way.
+#[doc(hidden)]
+pub fn read_as_every_frame(body: &bytes::Bytes) {
+    backend::server_message(body.clone());
+    backend::loss_in_notice(body.clone());
+    // What is wanted is that none of them panics.
+    let _ = backend::authentication(body.clone());
+    let _ = backend::backend_pid(body.clone());
+    let _ = backend::parameter(body.clone());
+    let _ = backend::row(body.clone());
+}

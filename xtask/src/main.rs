@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::commands::{bench, chaos, down, logs, simulate, status, test, tidy, up};
+use xtask::commands::{bench, chaos, down, fuzz, logs, simulate, status, test, tidy, up};
 
 /// Starts Tailrace on this machine, without Docker, and checks the project.
 #[derive(Parser)]
@@ -31,6 +31,8 @@ enum Command {
     Chaos(chaos::Options),
     /// Run the relay's engine through schedules of faults, on a simulated clock.
     Simulate(simulate::Options),
+    /// Search for bytes that break one of the relay's parsers.
+    Fuzz(fuzz::Options),
     /// The checks of style that lints cannot do.
     Tidy,
 }
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Chaos(options) => chaos::run(&options),
         Command::Simulate(options) => simulate::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Tidy => tidy::run(),
     };
     done.unwrap_or_else(|error| {
