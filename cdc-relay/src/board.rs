@@ -43,6 +43,8 @@ pub(crate) struct Status {
     stream_pid: Option<i32>,
     /// The trouble that the log has already told of.
     said: Option<Trouble>,
+    /// The last stream ended here with events that it could not publish: its trouble is over when this is passed.
+    stuck_at: Option<Lsn>,
 }
 
 /// What the relay does with a source.
@@ -103,8 +105,17 @@ impl Status {
         Duration::from_micros(u64::try_from(age_us).unwrap_or(0))
     }
 
+    /// Forgets the trouble, unless the events that it began with are still not published.
+    fn recover(&mut self, durable: Lsn) {
+        if self.stuck_at.is_none_or(|stuck_at| durable > stuck_at) {
+            self.problem.clear();
+            (self.said, self.stuck_at) = (None, None);
+        }
+    }
+
     fn readiness(&self, now_us: i64) -> Result<(), String> {
         match self.state {
+            State::Streaming if self.stuck_at.is_some() => return Err(self.problem.clone()),
             State::Streaming => {}
             State::Starting if self.problem.is_empty() => return Err("starting".into()),
             State::Standby => return Err("standing by: another relay holds this source".into()),
@@ -161,8 +172,7 @@ impl Board {
             status.state = State::Streaming;
             status.stream_pid = Some(stream_pid);
             status.progress = Some(progress);
-            status.problem.clear();
-            status.said = None;
+            status.recover(progress.durable);
         });
         tracing::info!(source = self.source(), position.lsn = %progress.durable, "streaming");
     }
@@ -191,12 +201,21 @@ impl Board {
     }
 
     pub(crate) fn progress(&self, progress: Progress) {
-        self.lock().progress = Some(progress);
+        let was_stuck = {
+            let mut status = self.lock();
+            status.progress = Some(progress);
+            status.stuck_at.is_some()
+        };
+        if was_stuck {
+            self.change(|status| status.recover(progress.durable));
+        }
     }
 
     /// A stream ended: its counts are kept, nothing of it is in flight any more.
     pub(crate) fn ended(&self, progress: Progress) {
         let mut status = self.lock();
+        let has_more = progress.in_flight_events + progress.waiting_events > 0;
+        status.stuck_at = has_more.then_some(progress.durable);
         status.published_before += progress.published_events;
         status.dead_letters_before += progress.dead_letters;
         status.progress =
@@ -264,6 +283,30 @@ mod tests {
         assert_eq!(board.is_overtaken_by(&slot), expected, "{active_pid:?} {confirmed}");
         board.trouble(&Trouble::Standby);
         assert!(!board.is_overtaken_by(&slot), "nothing is streamed any more");
+    }
+
+    #[test]
+    fn a_stream_that_gets_nowhere_is_not_ready_again_until_it_does() {
+        let readiness = Readiness::new(Shutdown::new());
+        let board = Board::new("users", readiness.condition("relay"));
+        let is_ready = || board.lock().readiness(0).is_ok();
+        let refused = Trouble::Passing("not authorised".into());
+        let waiting = Progress { in_flight_events: 2, ..progress(100) };
+        board.streaming(progress(100), OURS);
+        assert!(is_ready());
+        board.ended(waiting);
+        board.trouble(&refused);
+        assert!(!is_ready());
+        board.streaming(progress(100), OURS);
+        board.progress(waiting);
+        assert!(!is_ready(), "the same events are still to be published");
+        board.progress(progress(200));
+        assert!(is_ready());
+        // An unknown outcome that turns out to be known is another matter.
+        board.ended(Progress { in_flight_events: 2, ..progress(300) });
+        board.trouble(&refused);
+        board.streaming(progress(400), OURS);
+        assert!(is_ready());
     }
 
     #[test]

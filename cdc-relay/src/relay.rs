@@ -90,14 +90,18 @@ async fn attempt(
         taken = takeover::take(config, source, board) => taken?,
         () = shutdown.wait() => return Ok(()),
     };
-    *waits = backoff();
     let parked = std::mem::take(&mut holding.parked);
+    let begun_at = holding.position.resume_lsn;
     let mut engine = engine(config, source, holding.position, parked);
     requests::dismiss(requests);
     board.streaming(engine.progress(), holding.stream.backend_pid());
     let desk = DeskWork::new(config, source, requests);
     let end = stream(&mut holding, &mut engine, board, desk, shutdown).await;
     board.ended(engine.progress());
+    // What is refused each time must not be tried faster each time: only progress makes the waits short again.
+    if engine.progress().durable > begun_at {
+        *waits = backoff();
+    }
     let Holding { stream, sink, lease, .. } = holding;
     // A server that stops waits for its streams, and the sink may wait for Kafka: a broken stream goes first.
     let stream = Some(stream).filter(|_| end.is_ok());

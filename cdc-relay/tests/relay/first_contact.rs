@@ -101,7 +101,7 @@ fn begin_init(source: &Source<'_>) -> Child {
 }
 
 /// As someone does whose `init` was killed: the server may take a moment to notice.
-async fn init_at_last(source: &Source<'_>) {
+fn init_at_last(source: &Source<'_>) {
     let deadline = Instant::now() + DEADLINE;
     while !source.init().status.success() {
         assert!(Instant::now() < deadline, "init does not succeed");
@@ -128,7 +128,7 @@ async fn first_contact_killed_at_any_step_goes_on_where_it_was() {
         init.wait().expect("it ends");
         held.cut();
         source.configure(&direct);
-        init_at_last(&source).await;
+        init_at_last(&source);
         source.write([("a", 1)]).await;
         let (kafka, rest) = direct.split_once("[[source]]").expect("a source");
         let (this, _) = rest.split_once("[[route]]").expect("a route");

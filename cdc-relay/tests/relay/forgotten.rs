@@ -227,12 +227,12 @@ fn resume_lsn_of(position: &str) -> String {
     record["position"]["resume_lsn"].as_str().expect("an LSN").to_owned()
 }
 
-fn text(text: &str) -> StrBytes {
+pub(crate) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
 /// One request on a connection of its own.
-fn call<R: Request>(broker: &str, version: i16, request: &R) -> R::Response {
+pub(crate) fn call<R: Request>(broker: &str, version: i16, request: &R) -> R::Response {
     let header = RequestHeader::default().with_request_api_key(R::KEY).with_request_api_version(version);
     let mut body = BytesMut::new();
     header.encode(&mut body, R::header_version(version)).expect("a header");

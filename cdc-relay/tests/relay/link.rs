@@ -80,6 +80,8 @@ pub(crate) struct Held {
     request: Vec<u8>,
     client: TcpStream,
     server: TcpStream,
+    /// The answer, if the request is let through after all.
+    answer: mpsc::Receiver<Vec<u8>>,
 }
 
 impl Pattern {
@@ -130,7 +132,7 @@ impl Held {
     /// Lets the delayed request reach the server, and gives its answer.
     pub(crate) fn arrive(mut self) -> Vec<u8> {
         self.server.write_all(&self.request).expect("the connection to the server was kept");
-        read_piece(Protocol::Kafka, &mut self.server).expect("an answer")
+        tokio::task::block_in_place(|| self.answer.recv_timeout(DEADLINE)).expect("an answer")
     }
 }
 
@@ -189,8 +191,13 @@ fn connect(client: &TcpStream, server: &TcpStream, state: &Arc<State>) {
     thread::spawn(move || pass_answers(back.0, back.1, protocol, &answers));
 }
 
-/// The answer that is to be held.
-type Expected = (Vec<u8>, mpsc::Sender<Held>);
+/// A request, and what becomes of its answer.
+type Expected = (Vec<u8>, Answer);
+
+enum Answer {
+    Hold(mpsc::Sender<Held>),
+    Tell(mpsc::Sender<Vec<u8>>),
+}
 
 fn pass_requests(
     mut client: TcpStream,
@@ -201,11 +208,13 @@ fn pass_requests(
     while let Ok(request) = read_piece(state.protocol, &mut client) {
         match state.hear(&request) {
             Some((At::Request, held)) => {
+                let (tell, answer) = mpsc::channel();
+                let _ = expected.send((request.clone(), Answer::Tell(tell)));
                 // A test that no longer waits lets it go.
-                let _ = held.send(Held { request, client, server });
+                let _ = held.send(Held { request, client, server, answer });
                 return;
             }
-            Some((At::Answer, held)) => drop(expected.send((request.clone(), held))),
+            Some((At::Answer, held)) => drop(expected.send((request.clone(), Answer::Hold(held)))),
             None => {}
         }
         if server.write_all(&request).is_err() {
@@ -224,9 +233,14 @@ fn pass_answers(
     let mut next: Option<Expected> = None;
     while let Ok(answer) = read_piece(protocol, &mut server) {
         next = next.or_else(|| expected.try_recv().ok());
-        if let Some((request, held)) = next.take_if(|(request, _)| answers(protocol, request, &answer)) {
-            let _ = held.send(Held { request, client, server });
-            return;
+        match next.take_if(|(request, _)| answers(protocol, request, &answer)) {
+            Some((request, Answer::Hold(held))) => {
+                let (_, never) = mpsc::channel();
+                let _ = held.send(Held { request, client, server, answer: never });
+                return;
+            }
+            Some((_, Answer::Tell(tell))) => drop(tell.send(answer.clone())),
+            None => {}
         }
         if client.write_all(&answer).is_err() {
             break;

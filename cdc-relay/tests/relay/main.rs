@@ -13,6 +13,7 @@ mod link;
 mod neighbours;
 mod operator;
 mod parking;
+mod policies;
 mod process;
 mod restarts;
 mod support;

@@ -53,6 +53,12 @@ pub(super) fn is_loss(reason: &str) -> bool {
     reason.contains("in state UP")
 }
 
+/// The words without how long it took: the same trouble is said in the same words.
+pub(super) fn without_duration(reason: &str) -> &str {
+    let reason = reason.split_once("]: ").map_or(reason, |(_, reason)| reason);
+    reason.split_once(" (after ").map_or(reason, |(reason, _)| reason)
+}
+
 /// Keeps what librdkafka says of its connections: counted, remembered for error messages, logged at debug level (the
 /// relay itself says once what it waits for).
 #[derive(Debug, Default)]
@@ -97,7 +103,7 @@ impl QuietContext {
 
     fn remember(&self, reason: &str) {
         if let Ok(mut last) = self.last_error.lock() {
-            *last = Some(reason.to_owned());
+            *last = Some(without_duration(reason).to_owned());
         }
     }
 }

@@ -84,7 +84,7 @@ impl Producers {
                 self.renew()?;
                 Ok(Outcome::Refused { indexes, message })
             }
-            Verdict::Failed(error) => Err(SinkError::new("a record was not delivered", &error)),
+            Verdict::Failed(error) => Err(producer.context().undelivered(&error)),
             Verdict::Delivered => {
                 sent?;
                 flushed?;
@@ -291,6 +291,8 @@ struct Deliveries {
     connection: QuietContext,
     losses: Outcomes,
     failures: Mutex<Vec<(usize, KafkaError)>>,
+    /// Why the transaction under way cannot be committed.
+    refusal: Mutex<Option<String>>,
     /// Records that were handed to the client and are not settled.
     pending: AtomicUsize,
     settling: Mutex<()>,
@@ -309,6 +311,7 @@ impl Deliveries {
             connection: QuietContext::default(),
             losses,
             failures: Mutex::default(),
+            refusal: Mutex::default(),
             pending: AtomicUsize::default(),
             settling: Mutex::default(),
             all_settled: Condvar::default(),
@@ -340,6 +343,16 @@ impl Deliveries {
             let words = format!("a connection to Kafka was lost: {reason}");
             // Without a receiver the sink is closed already.
             let _ = self.losses.send(Err(SinkError::unavailable(words)));
+        }
+    }
+
+    /// Why a record was not delivered.
+    fn undelivered(&self, error: &KafkaError) -> SinkError {
+        let is_purged = error.rdkafka_error_code() == Some(RDKafkaErrorCode::PurgeQueue);
+        let refusal = self.refusal.lock().ok().and_then(|mut refusal| refusal.take());
+        match refusal.filter(|_| is_purged) {
+            Some(refusal) => SinkError::unavailable(format!("Kafka refuses the transaction: {refusal}")),
+            None => SinkError::new("a record was not delivered", error),
         }
     }
 
@@ -377,6 +390,12 @@ impl ClientContext for Deliveries {
         if client::is_loss(message) {
             self.connection.note_disconnect(message);
             self.note_loss(message);
+        }
+        // The records themselves only say that they were thrown away.
+        if facility == "TXNERR"
+            && let Ok(mut refusal) = self.refusal.lock()
+        {
+            *refusal = Some(client::without_duration(message).to_owned());
         }
     }
 }
