@@ -362,7 +362,7 @@ fn default_table() -> String {
 }
 
 const fn default_buffer_bytes_max() -> usize {
-    8 * 1024 * 1024
+    3 * 1024 * 1024
 }
 
 const fn default_parked_keys_max() -> usize {

@@ -44,7 +44,8 @@ async fn a_record_that_only_the_broker_finds_too_large_is_set_aside_too() {
     let sql =
         "insert into outbox (aggregate_type, aggregate_id, aggregate_version, event_type, payload) values
         ('things', 'a', 1, 'thing.made.v1', '{}'),
-        ('things', 'b', 1, 'thing.made.v1', json_build_object('big', repeat('x', 2000000))),
+        ('things', 'b', 1, 'thing.made.v1',
+            (select json_build_object('big', string_agg(md5(random()::text), '')) from generate_series(1, 60000))),
         ('things', 'a', 2, 'thing.made.v1', '{}')";
     source.client.batch_execute(sql).await.expect("the rows");
     let events = source.published(&source.topic(), 2).await;

@@ -169,6 +169,10 @@ fn idempotent(kafka: &KafkaConfig, source: &str) -> ClientConfig {
         .set("batch.size", kafka.request_bytes_max().to_string())
         .set("queue.buffering.max.messages", "0")
         .set("queue.buffering.max.kbytes", "2097151");
+    // Headers repeat in every record: compressed, a drain costs relay and broker less processor time, not more.
+    if !kafka.properties.keys().any(|name| name == "compression.type" || name == "compression.codec") {
+        config.set("compression.type", "lz4");
+    }
     config
 }
 
