@@ -31,6 +31,7 @@ mod client;
 mod error;
 mod forgotten;
 mod log_reader;
+mod ongoing;
 mod parked_reader;
 mod position_reader;
 mod producer;
@@ -238,9 +239,17 @@ fn take(
         // The broker may have died once more while it was aborting.
         forgotten::end(config, source, topics, Stage::AfterInit)?;
     }
-    let found = Found {
-        position: position_reader::last(config, source)?,
-        parked: parked_reader::all(config, source)?,
-    };
+    let (position, parked) =
+        both(|| position_reader::last(config, source), || parked_reader::all(config, source));
+    let found = Found { position: position?, parked: parked? };
     Ok((producers, found))
+}
+
+/// Does two things at once: a start waits for Kafka and for little else.
+fn both<A: Send, B>(first: impl FnOnce() -> A + Send, second: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        (first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), second)
+    })
 }

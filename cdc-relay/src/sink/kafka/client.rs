@@ -29,21 +29,30 @@ pub(super) fn config(kafka: &KafkaConfig, source: &str) -> ClientConfig {
     config
 }
 
-/// A consumer for questions and for reading the position; it joins no group and commits nothing.
-pub(super) fn consumer(
-    kafka: &KafkaConfig,
-    source: &str,
-    isolation_level: &str,
-) -> Result<BaseConsumer<QuietContext>, SinkError> {
-    let mut config = config(kafka, source);
+/// A client for questions to the cluster. In no group, for closing a consumer of one takes 100 ms.
+pub(super) fn asker(kafka: &KafkaConfig, source: &str) -> Result<BaseConsumer<QuietContext>, SinkError> {
+    consumer(&without_group(kafka, source, "read_uncommitted"))
+}
+
+/// A consumer of committed records; it never joins the group it names, and commits nothing.
+pub(super) fn reader(kafka: &KafkaConfig, source: &str) -> Result<BaseConsumer<QuietContext>, SinkError> {
+    let mut config = without_group(kafka, source, "read_committed");
     config
         .set("group.id", format!("tailrace-relay-{source}"))
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
-        .set("isolation.level", isolation_level)
-        .set("fetch.wait.max.ms", "10")
-        .set("allow.auto.create.topics", "false");
-    BaseConsumer::from_config_and_context(&config, QuietContext::default())
+        .set("fetch.wait.max.ms", "10");
+    consumer(&config)
+}
+
+fn without_group(kafka: &KafkaConfig, source: &str, isolation_level: &str) -> ClientConfig {
+    let mut config = config(kafka, source);
+    config.set("isolation.level", isolation_level).set("allow.auto.create.topics", "false");
+    config
+}
+
+fn consumer(config: &ClientConfig) -> Result<BaseConsumer<QuietContext>, SinkError> {
+    BaseConsumer::from_config_and_context(config, QuietContext::default())
         .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))
 }
 

@@ -27,6 +27,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::SinkError;
+use super::ongoing;
 use super::producer::transactional_ids;
 use super::topics::{Cluster, Topics};
 use super::wire::Connection;
@@ -50,7 +51,7 @@ pub(super) enum Stage {
 /// A partition of a topic.
 type Partition = (String, i32);
 
-/// Ends what is forgotten. Says whether a transaction is open that the coordinator itself knows of.
+/// Ends what is forgotten, and aborts what was never ended. Says whether there was any of the latter.
 pub(super) fn end(
     config: &KafkaConfig,
     source: &str,
@@ -74,9 +75,11 @@ pub(super) fn end(
         return Ok(false);
     }
     let open = open_partitions(&cluster)?;
-    let mut is_any_ongoing = false;
+    let mut ongoing = Vec::new();
     for transaction in &transactions {
-        is_any_ongoing |= transaction.transaction_state.as_str() == "Ongoing";
+        if transaction.transaction_state.as_str() == "Ongoing" {
+            ongoing.push(transaction.transactional_id.as_str());
+        }
         let known = known_partitions(transaction);
         let ours = open.get(&transaction.producer_id.0).cloned().unwrap_or_default();
         let forgotten: Vec<&Partition> = ours.difference(&known).collect();
@@ -84,7 +87,10 @@ pub(super) fn end(
             end_again(&cluster, transaction, &forgotten, stage)?;
         }
     }
-    Ok(is_any_ongoing)
+    for id in &ongoing {
+        ongoing::abort(&cluster, id)?;
+    }
+    Ok(!ongoing.is_empty())
 }
 
 /// Whether the cluster knows the requests (Kafka 3.0).
@@ -130,7 +136,10 @@ fn state(cluster: &Cluster, id: &str) -> Result<Result<TransactionState, Respons
     Ok(ResponseError::try_from_code(state.error_code).map_or(Ok(state), Err))
 }
 
-fn coordinator(cluster: &Cluster, id: &str) -> Result<Result<Connection, ResponseError>, SinkError> {
+pub(super) fn coordinator(
+    cluster: &Cluster,
+    id: &str,
+) -> Result<Result<Connection, ResponseError>, SinkError> {
     let request = FindCoordinatorRequest::default().with_key(text(id)).with_key_type(TRANSACTION);
     let found = any_broker(cluster)?.call(1, &request)?;
     if let Some(error) = ResponseError::try_from_code(found.error_code) {
@@ -247,7 +256,7 @@ fn refused(doing: &str, error: ResponseError) -> SinkError {
     SinkError::unavailable(format!("{doing}: {error}"))
 }
 
-fn text(text: &str) -> StrBytes {
+pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 

@@ -14,6 +14,7 @@ pub(super) fn all(config: &KafkaConfig, source: &str) -> Result<Scan, SinkError>
     let log = LogReader::open(config, source, parked_topic(source))?;
     let mut scan = Scan::default();
     log.read(log.low(), |message| scan.take(message.key().unwrap_or_default(), message.payload()))?;
+    log.close();
     Ok(scan)
 }
 
@@ -50,5 +51,6 @@ pub(super) fn piece(
             }
         }
     })?;
+    log.close();
     Ok(piece.into_values().collect())
 }

@@ -18,6 +18,12 @@ const FIRST_LOOK_OFFSETS: i64 = 64;
 /// If the topic is missing, cannot be read to its end, or holds something else.
 pub(super) fn last(config: &KafkaConfig, source: &str) -> Result<Option<PositionRecord>, SinkError> {
     let log = LogReader::open(config, source, position_topic(source))?;
+    let found = last_of(&log);
+    log.close();
+    found
+}
+
+fn last_of(log: &LogReader) -> Result<Option<PositionRecord>, SinkError> {
     let mut look = FIRST_LOOK_OFFSETS;
     loop {
         let from = log.low().max(log.end().saturating_sub(look));

@@ -13,7 +13,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 
 use super::client::{self, QuietContext};
 use super::topics::position_topic;
-use super::{Outcomes, SinkError};
+use super::{Outcomes, SinkError, both};
 use crate::config::KafkaConfig;
 use crate::position::PositionRecord;
 use crate::record::{Outcome, Record};
@@ -24,7 +24,7 @@ const INIT_DEADLINE: Duration = Duration::from_secs(15);
 /// the call without end.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
 /// After this the coordinator aborts a transaction whose producer is gone.
-const TRANSACTION_TIMEOUT_MS: &str = "10000";
+pub(super) const TRANSACTION_TIMEOUT_MS: i32 = 10_000;
 /// The index of the position record among the deliveries of a transaction.
 const POSITION_INDEX: usize = usize::MAX;
 
@@ -47,7 +47,9 @@ impl Producers {
     /// Makes and initialises both, even if only one were to be used: that fences every producer before us and settles
     /// the transactions they left open. From then on a lost connection is told to `losses`.
     pub(super) fn open(config: &KafkaConfig, source: &str, losses: &Outcomes) -> Result<Self, SinkError> {
-        let turns = [producer(config, source, 0, losses)?, producer(config, source, 1, losses)?];
+        let (first, second) =
+            both(|| producer(config, source, 0, losses), || producer(config, source, 1, losses));
+        let turns = [first?, second?];
         Ok(Self {
             turns,
             turn: 0,
@@ -191,7 +193,7 @@ fn producer(
     let mut config = idempotent(kafka, source);
     config
         .set("transactional.id", &transactional_ids(source)[turn])
-        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string());
     let producer = create(&config, losses)?;
     producer.init_transactions(INIT_DEADLINE).map_err(|error| {
         let cause = producer.context().connection.last_error();

@@ -142,7 +142,7 @@ impl Topics {
     }
 
     fn metadata(&self, config: &KafkaConfig) -> Result<Metadata, SinkError> {
-        let client = client::consumer(config, &self.source, "read_uncommitted")?;
+        let client = client::asker(config, &self.source)?;
         client.fetch_metadata(None, QUERY_TIMEOUT).map_err(|error| {
             // Serves the queue of errors, where the reason stands.
             let _ = client.poll(std::time::Duration::ZERO);
