@@ -211,15 +211,18 @@ impl Board {
         }
     }
 
-    /// A stream ended: its counts are kept, nothing of it is in flight any more.
+    /// A stream ended: its counts are kept, nothing of it is in flight any more. What comes next has yet to start, and
+    /// until then the source is not ready, however long closing takes.
     pub(crate) fn ended(&self, progress: Progress) {
-        let mut status = self.lock();
-        let has_more = progress.in_flight_events + progress.waiting_events > 0;
-        status.stuck_at = has_more.then_some(progress.durable);
-        status.published_before += progress.published_events;
-        status.dead_letters_before += progress.dead_letters;
-        status.progress =
-            Some(Progress { published_events: 0, dead_letters: 0, in_flight_events: 0, ..progress });
+        self.change(|status| {
+            let has_more = progress.in_flight_events + progress.waiting_events > 0;
+            status.state = State::Starting;
+            status.stuck_at = has_more.then_some(progress.durable);
+            status.published_before += progress.published_events;
+            status.dead_letters_before += progress.dead_letters;
+            status.progress =
+                Some(Progress { published_events: 0, dead_letters: 0, in_flight_events: 0, ..progress });
+        });
     }
 
     pub(crate) fn slot(&self, slot: Option<Slot>) {
