@@ -87,8 +87,11 @@ pub(super) fn end(
             end_again(&cluster, transaction, &forgotten, stage)?;
         }
     }
-    for id in &ongoing {
-        ongoing::abort(&cluster, id)?;
+    // Afterwards the ids are ours.
+    if stage == Stage::BeforeInit {
+        for id in &ongoing {
+            ongoing::abort(&cluster, id)?;
+        }
     }
     Ok(!ongoing.is_empty())
 }
