@@ -417,3 +417,23 @@ impl ProducerContext for Deliveries {
         self.settle_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_compression(properties: &str, expected: Option<&str>) {
+        let text = format!("bootstrap_servers = \"kafka:9092\"\n[properties]\n{properties}");
+        let kafka: KafkaConfig = toml::from_str(&text).expect("a configuration");
+        assert_eq!(idempotent(&kafka, "users").get("compression.type"), expected, "{properties}");
+    }
+
+    #[test]
+    fn records_are_compressed_unless_the_operator_says_otherwise() {
+        check_compression("", Some("lz4"));
+        check_compression("\"compression.type\" = \"none\"", Some("none"));
+        // The client's other name for it.
+        check_compression("\"compression.codec\" = \"zstd\"", None);
+    }
+}
