@@ -5,46 +5,33 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::thread;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
-use serde_json::json;
-use tailrace::auth::v1::auth_service_server::{AuthService, AuthServiceServer};
-use tailrace::auth::v1::{
-    ChangePasswordRequest, ChangePasswordResponse, ListSigningKeysRequest, ListSigningKeysResponse,
-    LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshTokenRequest, RefreshTokenResponse,
-    SigningKey,
-};
-use tailrace_runtime::auth::{AUDIENCE, ISSUER, OPERATOR_ROLE};
+use service_testing::Authority;
+use tailrace_runtime::auth::OPERATOR_ROLE;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
 
 use crate::support::{Relay, relay_command};
 
-const KEY_ID: &str = "test";
-const TOKEN_LIFE_S: u64 = 3600;
+const ADA: &str = "users/ada";
 
-static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::start);
+static SERVED: LazyLock<Served> = LazyLock::new(Served::start);
 
-struct Authority {
+/// The authority, and where it publishes its key.
+struct Served {
     keys_url: String,
-    pair: Ed25519KeyPair,
+    authority: Authority,
 }
 
 /// Where the relay gets its keys from.
 pub(crate) fn keys_url() -> &'static str {
-    &AUTHORITY.keys_url
+    &SERVED.keys_url
 }
 
-impl Authority {
+impl Served {
     /// On a thread of its own: it outlives the runtime of each test.
     fn start() -> Self {
-        let pair = Ed25519KeyPair::generate().expect("a key");
-        let key = SigningKey {
-            key_id: KEY_ID.to_owned(),
-            public_key: pair.public_key().as_ref().to_vec(),
-            algorithm: "EdDSA".to_owned(),
-        };
+        let authority = Authority::generate();
+        let publisher = authority.publisher();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
         thread::spawn(move || {
@@ -53,54 +40,11 @@ impl Authority {
             runtime.block_on(async {
                 listener.set_nonblocking(true).expect("a listener for tokio");
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a listener for tokio");
-                let server = Server::builder().add_service(AuthServiceServer::new(Keys(key)));
+                let server = Server::builder().add_service(publisher);
                 server.serve_with_incoming(TcpIncoming::from(listener)).await
             })
         });
-        Self { keys_url: format!("http://{address}"), pair }
-    }
-
-    fn token(&self, roles: &[&str]) -> String {
-        let exp = get_current_timestamp() + TOKEN_LIFE_S;
-        let claims =
-            json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": "users/ada", "exp": exp, "roles": roles });
-        let der = self.pair.to_pkcs8v1().expect("DER");
-        let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::EdDSA) };
-        encode(&header, &claims, &EncodingKey::from_ed_der(der.as_ref())).expect("a token")
-    }
-}
-
-struct Keys(SigningKey);
-
-#[tonic::async_trait]
-impl AuthService for Keys {
-    async fn login(&self, _: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
-        Err(Status::unimplemented("tests sign their own tokens"))
-    }
-
-    async fn refresh_token(
-        &self,
-        _: Request<RefreshTokenRequest>,
-    ) -> Result<Response<RefreshTokenResponse>, Status> {
-        Err(Status::unimplemented("tests sign their own tokens"))
-    }
-
-    async fn logout(&self, _: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
-        Err(Status::unimplemented("tests sign their own tokens"))
-    }
-
-    async fn change_password(
-        &self,
-        _: Request<ChangePasswordRequest>,
-    ) -> Result<Response<ChangePasswordResponse>, Status> {
-        Err(Status::unimplemented("tests sign their own tokens"))
-    }
-
-    async fn list_signing_keys(
-        &self,
-        _: Request<ListSigningKeysRequest>,
-    ) -> Result<Response<ListSigningKeysResponse>, Status> {
-        Ok(Response::new(ListSigningKeysResponse { signing_keys: vec![self.0.clone()] }))
+        Self { keys_url: format!("http://{address}"), authority }
     }
 }
 
@@ -113,12 +57,12 @@ pub(crate) struct Said {
 
 /// Runs `cdc-relay dead-letters` as an operator.
 pub(crate) async fn dead_letters(relay: &Relay, arguments: &[&str]) -> Said {
-    ask(command(relay, arguments, Some(AUTHORITY.token(&[OPERATOR_ROLE])))).await
+    ask(command(relay, arguments, Some(SERVED.authority.token(ADA, &[OPERATOR_ROLE])))).await
 }
 
 /// The same, as anyone else.
 pub(crate) async fn dead_letters_as_plain_user(relay: &Relay, arguments: &[&str]) -> Said {
-    ask(command(relay, arguments, Some(AUTHORITY.token(&[])))).await
+    ask(command(relay, arguments, Some(SERVED.authority.token(ADA, &[])))).await
 }
 
 /// The same, without a token.

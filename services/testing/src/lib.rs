@@ -1,7 +1,8 @@
-//! What the tests of the services share: how to call with a token, read an error, wait for a condition, and hold a service to
+//! What the tests of several processes share: who signs tokens, how to call with one, read an error, wait for a condition, and hold a service to
 //! the table of who may call what.
 
 mod access;
+mod authority;
 mod errors;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tonic::{Request, metadata::MetadataValue};
 
 pub use self::{
     access::{Tokens, assert_access},
+    authority::{Authority, Publisher},
     errors::{details, fields, reason, told},
 };
 

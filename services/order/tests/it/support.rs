@@ -8,19 +8,10 @@ use std::{
     },
 };
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use order_service::config::{Cli, DEFAULTS};
-use serde_json::json;
-use service_testing::with_token;
+use service_testing::{Authority, with_token};
 pub(crate) use service_testing::{DEADLINE, fields, reason, until};
 use tailrace::{
-    auth::v1::{
-        ChangePasswordRequest, ChangePasswordResponse, ListSigningKeysRequest, ListSigningKeysResponse,
-        LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshTokenRequest,
-        RefreshTokenResponse, SigningKey,
-        auth_service_server::{AuthService, AuthServiceServer},
-    },
     google::r#type::Money,
     order::v1::{CreateOrderRequest, Order, OrderLine, order_service_client::OrderServiceClient},
 };
@@ -35,8 +26,6 @@ use xtask::native::{Postgres, PostgresOptions, Scratch};
 
 pub(crate) const ADA: &str = "users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9a11";
 pub(crate) const BOB: &str = "users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9b22";
-const KEY_ID: &str = "test";
-const TOKEN_LIFE_S: u64 = 600;
 
 static POSTGRES: LazyLock<(Postgres, Scratch)> = LazyLock::new(|| {
     let scratch = Scratch::new().expect("a folder");
@@ -45,7 +34,7 @@ static POSTGRES: LazyLock<(Postgres, Scratch)> = LazyLock::new(|| {
     (postgres, scratch)
 });
 
-static KEY: LazyLock<Ed25519KeyPair> = LazyLock::new(|| Ed25519KeyPair::generate().expect("a key"));
+static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::generate);
 
 /// An empty database.
 pub(crate) struct Database {
@@ -101,7 +90,7 @@ impl Service {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let context = Context::detached();
-        let verifier = Verifier::fixed([signing_key()]);
+        let verifier = Verifier::fixed([AUTHORITY.key()]);
         let running = task::spawn("order-service", {
             let context = context.clone();
             async move { order_service::run_with(&cli.config, verifier, listener, context).await }
@@ -129,68 +118,22 @@ impl Service {
     }
 }
 
-fn signing_key() -> SigningKey {
-    let public_key = KEY.public_key().as_ref().to_vec();
-    SigningKey { key_id: KEY_ID.to_owned(), algorithm: "EdDSA".to_owned(), public_key }
-}
-
 /// Publishes the key of the tokens as the user service would; gives the URL.
 pub(crate) async fn publish_keys() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");
-    let server = Server::builder().add_service(AuthServiceServer::new(Publisher));
+    let server = Server::builder().add_service(AUTHORITY.publisher());
     task::spawn("publisher", server.serve_with_incoming(TcpIncoming::from(listener)));
     format!("http://{address}")
 }
 
-struct Publisher;
-
-#[tonic::async_trait]
-impl AuthService for Publisher {
-    async fn login(&self, _: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
-        Err(Status::unimplemented("tests sign their own tokens"))
-    }
-
-    async fn refresh_token(
-        &self,
-        _: Request<RefreshTokenRequest>,
-    ) -> Result<Response<RefreshTokenResponse>, Status> {
-        Err(Status::unimplemented("tests sign their own tokens"))
-    }
-
-    async fn logout(&self, _: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
-        Err(Status::unimplemented("tests sign their own tokens"))
-    }
-
-    async fn change_password(
-        &self,
-        _: Request<ChangePasswordRequest>,
-    ) -> Result<Response<ChangePasswordResponse>, Status> {
-        Err(Status::unimplemented("tests sign their own tokens"))
-    }
-
-    async fn list_signing_keys(
-        &self,
-        _: Request<ListSigningKeysRequest>,
-    ) -> Result<Response<ListSigningKeysResponse>, Status> {
-        Ok(Response::new(ListSigningKeysResponse { signing_keys: vec![signing_key()] }))
-    }
-}
-
 pub(crate) fn token(user: &str, roles: &[&str]) -> String {
-    signed(user, roles, get_current_timestamp() + TOKEN_LIFE_S)
+    AUTHORITY.token(user, roles)
 }
 
 /// A token that was valid once.
 pub(crate) fn expired_token(user: &str) -> String {
-    signed(user, &[], get_current_timestamp() - TOKEN_LIFE_S)
-}
-
-fn signed(user: &str, roles: &[&str], exp: u64) -> String {
-    let claims = json!({ "iss": "tailrace", "aud": "tailrace", "sub": user, "roles": roles, "exp": exp });
-    let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::EdDSA) };
-    let der = KEY.to_pkcs8v1().expect("DER");
-    encode(&header, &claims, &EncodingKey::from_ed_der(der.as_ref())).expect("a token")
+    AUTHORITY.expired_token(user)
 }
 
 /// A request with the token of a user.

@@ -1,0 +1,117 @@
+//! Who signs the tokens of tests, and publishes the key as the user service would.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use serde_json::json;
+use tailrace::auth::v1::{
+    ChangePasswordRequest, ChangePasswordResponse, ListSigningKeysRequest, ListSigningKeysResponse,
+    LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshTokenRequest, RefreshTokenResponse,
+    SigningKey,
+    auth_service_server::{AuthService, AuthServiceServer},
+};
+use tailrace_runtime::auth::{AUDIENCE, ISSUER};
+use tonic::{Request, Response, Status};
+
+const KEY_ID: &str = "test";
+const TOKEN_LIFE_S: u64 = 3600;
+
+/// A key of its own.
+#[derive(Debug)]
+pub struct Authority {
+    pair: Ed25519KeyPair,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Authority {
+    /// With a new key.
+    pub fn generate() -> Self {
+        Self { pair: Ed25519KeyPair::generate().expect("a key"), asked: Arc::default() }
+    }
+
+    /// A token that is good for longer than any test takes.
+    pub fn token(&self, user: &str, roles: &[&str]) -> String {
+        self.sign(KEY_ID, user, roles, get_current_timestamp() + TOKEN_LIFE_S)
+    }
+
+    /// A token that was good once.
+    pub fn expired_token(&self, user: &str) -> String {
+        self.sign(KEY_ID, user, &[], get_current_timestamp() - TOKEN_LIFE_S)
+    }
+
+    /// A token that names a key which nobody publishes.
+    pub fn forged_token(&self, key_id: &str, user: &str) -> String {
+        self.sign(key_id, user, &[], get_current_timestamp() + TOKEN_LIFE_S)
+    }
+
+    /// The key as it is published.
+    pub fn key(&self) -> SigningKey {
+        let public_key = self.pair.public_key().as_ref().to_vec();
+        SigningKey { key_id: KEY_ID.to_owned(), algorithm: "EdDSA".to_owned(), public_key }
+    }
+
+    /// The service where verifiers get the key.
+    pub fn publisher(&self) -> AuthServiceServer<Publisher> {
+        AuthServiceServer::new(Publisher { key: self.key(), asked: Arc::clone(&self.asked) })
+    }
+
+    /// How often the key was asked for.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn sign(&self, key_id: &str, user: &str, roles: &[&str], exp: u64) -> String {
+        let claims = json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": user, "roles": roles, "exp": exp });
+        let header = Header { kid: Some(key_id.to_owned()), ..Header::new(Algorithm::EdDSA) };
+        let der = self.pair.to_pkcs8v1().expect("DER");
+        encode(&header, &claims, &EncodingKey::from_ed_der(der.as_ref())).expect("a token")
+    }
+}
+
+/// Publishes the key, and does nothing else.
+#[derive(Debug)]
+pub struct Publisher {
+    key: SigningKey,
+    asked: Arc<AtomicUsize>,
+}
+
+fn keys_only() -> Status {
+    Status::unimplemented("tests sign their own tokens")
+}
+
+#[tonic::async_trait]
+impl AuthService for Publisher {
+    async fn login(&self, _: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        Err(keys_only())
+    }
+
+    async fn refresh_token(
+        &self,
+        _: Request<RefreshTokenRequest>,
+    ) -> Result<Response<RefreshTokenResponse>, Status> {
+        Err(keys_only())
+    }
+
+    async fn logout(&self, _: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
+        Err(keys_only())
+    }
+
+    async fn change_password(
+        &self,
+        _: Request<ChangePasswordRequest>,
+    ) -> Result<Response<ChangePasswordResponse>, Status> {
+        Err(keys_only())
+    }
+
+    async fn list_signing_keys(
+        &self,
+        _: Request<ListSigningKeysRequest>,
+    ) -> Result<Response<ListSigningKeysResponse>, Status> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(ListSigningKeysResponse { signing_keys: vec![self.key.clone()] }))
+    }
+}
