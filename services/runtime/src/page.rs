@@ -1,9 +1,16 @@
 //! Pages of a list (AIP-158), newest first by id: ids are UUIDs of version 7, so their order is the order of creation.
 //!
-//! A token names the last id of a page and the list it belongs to. It is opaque, not secret: what a caller may see is
-//! decided by the query and not by the token.
+//! A token names the last id of a page, and holds a digest of it and of the list that it belongs to:
+//!
+//! ```text
+//! version (1 byte) | last id (16) | SHA-256 of version, last id and list, its first 12 bytes
+//! ```
+//!
+//! So one that was altered, or is of another list, is refused. It is opaque, not secret: what a caller may see is decided by
+//! the query and not by the token.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::error::{Problem, Violations};
@@ -13,8 +20,9 @@ pub const SIZE_DEFAULT: i32 = 50;
 /// The largest page; more is coerced down.
 pub const SIZE_MAX: i32 = 1000;
 const TOKEN_CHARACTERS_MAX: usize = 512;
-const TOKEN_VERSION: u8 = 1;
-const ID_BYTES: usize = 16;
+const TOKEN_VERSION: u8 = 2;
+const DIGEST_BYTES: usize = 12;
+const TOKEN_BYTES: usize = 1 + 16 + DIGEST_BYTES;
 
 /// Which page of the list `scope` is wanted.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -66,20 +74,20 @@ impl Page {
 }
 
 fn token(last: Uuid, scope: &str) -> String {
-    let mut bytes = vec![TOKEN_VERSION];
+    let mut bytes = [TOKEN_VERSION].to_vec();
     bytes.extend_from_slice(last.as_bytes());
-    bytes.extend_from_slice(scope.as_bytes());
+    let digest = Sha256::new().chain_update(&bytes).chain_update(scope).finalize();
+    bytes.extend_from_slice(&digest[..DIGEST_BYTES]);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn last_id(token: &str, scope: &str) -> Option<Uuid> {
-    if token.len() > TOKEN_CHARACTERS_MAX {
+fn last_id(text: &str, scope: &str) -> Option<Uuid> {
+    if text.len() > TOKEN_CHARACTERS_MAX {
         return None;
     }
-    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-    let rest = bytes.strip_prefix(&[TOKEN_VERSION])?;
-    let (id, token_scope) = rest.split_at_checked(ID_BYTES)?;
-    (token_scope == scope.as_bytes()).then(|| Uuid::from_slice(id).ok()).flatten()
+    let bytes: [u8; TOKEN_BYTES] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+    let last = Uuid::from_slice(bytes.get(1..TOKEN_BYTES - DIGEST_BYTES)?).ok()?;
+    (token(last, scope) == text).then_some(last)
 }
 
 #[cfg(test)]
