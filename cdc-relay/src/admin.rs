@@ -7,11 +7,12 @@ use tailrace::relay::v1::{
     RedriveDeadLetterRequest, RedriveDeadLetterResponse, Source,
 };
 use tailrace_runtime::auth::Verifier;
-use tailrace_runtime::error::Problem;
+use tailrace_runtime::error::{Problem, RETRY_AFTER};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 
 use crate::board::{Board, State};
+use crate::config::is_source_name;
 use crate::release::{Action, Released};
 use crate::requests::{Desk, NoAnswer};
 use crate::transaction::EventPosition;
@@ -44,7 +45,7 @@ impl Admin {
         let found =
             self.sources.iter().find(|shown| name.strip_prefix("sources/") == Some(shown.board.source()));
         found.ok_or_else(|| {
-            Problem::new(Code::NotFound, "SOURCE_NOT_FOUND", "this relay has no such source")
+            Problem::new(Code::NotFound, "SOURCE_NOT_FOUND", "This relay has no such source.")
                 .metadata("name", name)
                 .into_status()
         })
@@ -60,7 +61,8 @@ impl Admin {
     async fn release(&self, name: &str, action: Action) -> Result<(i64, Option<DeadLetter>), Status> {
         let (source, position): (&str, EventPosition) =
             wire::parse_dead_letter_name(name).ok_or_else(|| {
-                invalid("name", "expected sources/{source}/deadLetters/{dead_letter}").into_status()
+                invalid("name", "must be a resource name, sources/{source}/deadLetters/{dead_letter}")
+                    .into_status()
             })?;
         let parent = format!("sources/{source}");
         let shown = self.streaming(&parent)?;
@@ -71,12 +73,13 @@ impl Admin {
                 Ok((published, next.map(|parked| wire::dead_letter(source, parked))))
             }
             Released::StillRefused(words) => {
-                Err(Problem::new(Code::FailedPrecondition, "DEAD_LETTER_STILL_REFUSED", &words)
+                let sentence = format!("The event is refused still: {words}.");
+                Err(Problem::new(Code::FailedPrecondition, "DEAD_LETTER_STILL_REFUSED", sentence)
                     .metadata("name", name)
                     .into_status())
             }
             Released::NotFound => {
-                let words = "no key is held by such a dead letter: it was released, or never was";
+                let words = "No key is held by such a dead letter: it was released, or never was.";
                 Err(Problem::new(Code::NotFound, "DEAD_LETTER_NOT_FOUND", words)
                     .metadata("name", name)
                     .into_status())
@@ -173,18 +176,22 @@ impl Page {
 }
 
 fn foreign_token() -> Status {
-    invalid("page_token", "not a token of this list").into_status()
+    invalid("page_token", "must be a next_page_token of the same list").into_status()
 }
 
 fn check_source_name<'a>(field: &str, name: &'a str) -> Result<&'a str, Status> {
-    let is_source =
-        name.strip_prefix("sources/").is_some_and(|source| !source.is_empty() && !source.contains('/'));
-    if is_source { Ok(name) } else { Err(invalid(field, "expected sources/{source}").into_status()) }
+    if name.strip_prefix("sources/").is_some_and(is_source_name) {
+        return Ok(name);
+    }
+    Err(invalid(field, "must be a resource name, sources/{source}").into_status())
 }
 
 fn not_streaming(name: &str) -> Status {
-    let words = "this relay does not stream the source: ask the one that does, or wait until it does";
-    Problem::new(Code::Unavailable, "SOURCE_NOT_STREAMING", words).metadata("name", name).into_status()
+    let words = "This relay does not stream the source: ask the one that does, or wait until it does.";
+    Problem::new(Code::Unavailable, "SOURCE_NOT_STREAMING", words)
+        .metadata("name", name)
+        .retry_after(RETRY_AFTER)
+        .into_status()
 }
 
 fn invalid(field: &str, words: &str) -> Problem {

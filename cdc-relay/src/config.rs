@@ -277,7 +277,8 @@ impl SourceSection {
     }
 }
 
-fn is_source_name(name: &str) -> bool {
+/// As the contract writes it down for `sources/{source}`.
+pub(crate) fn is_source_name(name: &str) -> bool {
     name.len() <= 48
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))

@@ -4,6 +4,7 @@ use tailrace::relay::v1::{DeadLetter, ReplicationSlot, Source, source};
 
 use crate::board::{Board, Slot, State};
 use crate::clock;
+use crate::config::is_source_name;
 use crate::dead_letter::timestamp;
 use crate::parking::ParkedKey;
 use crate::transaction::EventPosition;
@@ -13,9 +14,13 @@ pub(super) fn dead_letter_name(source: &str, position: EventPosition) -> String 
     format!("sources/{source}/deadLetters/{}", position.to_string().replace('/', "-"))
 }
 
-/// The source and the position in such a name.
+/// The source and the position in such a name, spelt as [`dead_letter_name`] spells it.
 pub(super) fn parse_dead_letter_name(name: &str) -> Option<(&str, EventPosition)> {
     let (source, position) = name.strip_prefix("sources/")?.split_once("/deadLetters/")?;
+    let is_spelt = |byte: u8| byte == b'-' || byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte);
+    if !is_source_name(source) || !position.bytes().all(is_spelt) {
+        return None;
+    }
     Some((source, position.replace('-', "/").parse().ok()?))
 }
 

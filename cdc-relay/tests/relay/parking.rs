@@ -65,7 +65,7 @@ async fn a_parked_key_survives_a_kill_and_a_redrive_releases_it_in_order() {
     assert_eq!(dead_letters(&relay, &["list"]).await.text.trim(), "no key is parked");
     let again =
         dead_letters(&relay, &["redrive", said.text.split_whitespace().next().expect("a name")]).await;
-    assert!(!again.is_success && again.text.contains("no key is held"), "{again:?}");
+    assert!(!again.is_success && again.text.contains("No key is held"), "{again:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
