@@ -2,8 +2,6 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-use prost::Message as _;
-
 const ROOT: &str = "proto";
 const THIRD_PARTY: &str = "proto/third_party";
 
@@ -11,13 +9,12 @@ const THIRD_PARTY: &str = "proto/third_party";
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={ROOT}");
     let contract = contract_files(PathBuf::from(ROOT).join("tailrace"))?;
-    let mut descriptors = protox::Compiler::new([ROOT, THIRD_PARTY])?
-        .include_imports(true)
-        .include_source_info(true)
-        .open_files(&contract)?
-        .file_descriptor_set();
+    let mut compiler = protox::Compiler::new([ROOT, THIRD_PARTY])?;
+    compiler.include_imports(true).include_source_info(true).open_files(&contract)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let encoded = descriptors.encode_to_vec();
+    // Encoded by the compiler: the types of prost would drop the annotations.
+    let encoded = compiler.encode_file_descriptor_set();
+    let mut descriptors = compiler.file_descriptor_set();
     fs::write(out.join("tailrace.descriptors.bin"), &encoded)?;
 
     pbjson_build::Builder::new().register_descriptors(&encoded)?.build(&[".tailrace", ".google.type"])?;

@@ -17,6 +17,8 @@ use crate::release::{Action, Released};
 use crate::requests::{Desk, NoAnswer};
 use crate::transaction::EventPosition;
 
+#[cfg(test)]
+mod tests;
 mod wire;
 
 const PAGE_SIZE_DEFAULT: usize = 50;

@@ -4,6 +4,42 @@ use tailrace_runtime::error::REASONS;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+/// What only the inside says: no error may hold it.
+const TAINTS: &[&str] = &[
+    "SQLSTATE",
+    "db error",
+    "ERROR:",
+    "constraint",
+    "duplicate key",
+    "relation \"",
+    "violates",
+    "ostgres",
+    "deadpool",
+    "carried_out_request",
+    "order_lines",
+    "password_hash",
+    "users_email_once",
+    "INSERT",
+    "SELECT",
+    "panicked",
+    "unwrap",
+    ".rs:",
+    "src/",
+    "/home/",
+    "/tmp/",
+    "/usr/",
+    "tokio",
+    "tonic",
+    "prost",
+    "hyper",
+    "h2 protocol",
+    "kafka",
+    "Os {",
+    "os error",
+    "Some(",
+    "None",
+];
+
 /// Everything that came with the status.
 pub fn details(status: &Status) -> ErrorDetails {
     status.check_error_details().expect("details")
@@ -20,6 +56,9 @@ pub fn reason(status: &Status) -> String {
     let request = details.request_info().map(|info| info.request_id.as_str());
     assert!(request.is_some_and(|id| !id.is_empty()), "every error names its call: {status:?}");
     assert!(status.message().ends_with('.'), "a sentence: {status:?}");
+    let told = String::from_utf8_lossy(status.details());
+    let taint = TAINTS.iter().find(|taint| status.message().contains(**taint) || told.contains(**taint));
+    assert_eq!(taint, None, "nothing of the inside is told: {status:?}");
     let waits = matches!(status.code(), Code::Unavailable);
     assert!(!waits || details.retry_info().is_some(), "what passes says when to come back: {status:?}");
     info.reason.clone()

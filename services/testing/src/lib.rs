@@ -1,9 +1,13 @@
-//! What the tests of several processes share: who signs tokens, how to call with one, read an error, wait for a condition, and hold a service to
-//! the table of who may call what.
+//! What the tests of several processes share: who signs tokens, how to call with one, read an error, wait for a condition,
+//! and hold a service to the table of who may call what and to the rules of the contract.
 
 mod access;
 mod authority;
+mod contract;
 mod errors;
+mod hostile;
+mod raw;
+mod rules;
 
 use std::time::Duration;
 
@@ -14,6 +18,8 @@ pub use self::{
     access::{Tokens, assert_access},
     authority::{Authority, Publisher},
     errors::{details, fields, reason, told},
+    hostile::{Hostile, TEXTS, assert_damaged, assert_hostile_texts},
+    rules::{Sample, assert_rules},
 };
 
 /// Longer than anything here takes on a loaded machine; only a failure waits for it.

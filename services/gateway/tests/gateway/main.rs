@@ -7,6 +7,7 @@ mod page;
 mod process;
 mod resume;
 mod retention;
+mod rules;
 mod slow;
 mod start;
 mod support;

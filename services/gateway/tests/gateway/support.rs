@@ -254,6 +254,10 @@ impl Gateway {
         timeout(DEADLINE, self.running).await.expect("stops").expect("no panic").expect("no failure");
     }
 
+    pub(crate) fn channel(&self) -> Channel {
+        Channel::from_shared(self.url.clone()).expect("a URL").connect_lazy()
+    }
+
     pub(crate) async fn client(&self) -> EventStreamServiceClient<Channel> {
         EventStreamServiceClient::connect(self.url.clone()).await.expect("connected")
     }

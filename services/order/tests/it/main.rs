@@ -2,8 +2,10 @@
 
 mod access;
 mod cancelling;
+mod hostile;
 mod once;
 mod orders;
 mod process;
 mod proxy;
+mod rules;
 mod support;

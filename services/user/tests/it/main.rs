@@ -2,10 +2,12 @@
 
 mod access;
 mod changing;
+mod hostile;
 mod migrations;
 mod outage;
 mod process;
 mod refreshing;
+mod rules;
 mod sign_in;
 mod support;
 mod users;

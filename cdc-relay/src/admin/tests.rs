@@ -1,0 +1,132 @@
+//! The service over the wire: it agrees with every rule of the contract, and answers what is hostile exactly.
+
+use clap::Parser;
+use service_testing::{
+    Authority, DEADLINE, Hostile, Sample, assert_damaged, assert_hostile_texts, assert_rules,
+};
+use tailrace::relay::v1::relay_service_server::{RelayServiceServer, SERVICE_NAME};
+use tailrace_runtime::auth::OPERATOR_ROLE;
+use tailrace_runtime::grpc::{self, ServeError};
+use tailrace_runtime::process::Context;
+use tailrace_runtime::settings::{self, GrpcSettings};
+use tailrace_runtime::task;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tonic::service::Routes;
+use tonic::transport::Channel;
+
+use super::*;
+use crate::requests::desk;
+
+const SOURCE: &str = "sources/users";
+const DEAD_LETTER: &str = "sources/users/deadLetters/0-16B3748-0";
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    grpc: GrpcSettings,
+}
+
+/// The service with one source, which does not stream, and the token of an operator.
+struct Served {
+    channel: Channel,
+    token: String,
+    context: Context,
+    running: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let cli: Cli = settings::parse_from(["relay", "--listen", "127.0.0.1:0"], &[]).expect("settings");
+        let (authority, context) = (Authority::generate(), Context::detached());
+        let board = Board::new("users", context.readiness.condition("source users"));
+        let sources = vec![Shown { board, desk: desk().0 }];
+        let admin = Admin::new(sources, Verifier::fixed([authority.key()]));
+        let listener = TcpListener::bind(cli.grpc.listen).await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let served = context.clone();
+        let running = task::spawn("relay", async move {
+            let routes = Routes::new(RelayServiceServer::new(admin));
+            grpc::serve(listener, &cli.grpc, served, routes, &[SERVICE_NAME]).await
+        });
+        Self {
+            channel: Channel::from_shared(url).expect("a URL").connect_lazy(),
+            token: authority.token("users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9a11", &[OPERATOR_ROLE]),
+            context,
+            running,
+        }
+    }
+
+    /// A request that breaks no rule, for each RPC.
+    fn samples(&self) -> [Sample; 5] {
+        let (name, parent) = (DEAD_LETTER.to_owned(), SOURCE.to_owned());
+        let list = ListDeadLettersRequest { parent: parent.clone(), ..ListDeadLettersRequest::default() };
+        let (redrive, discard) =
+            (RedriveDeadLetterRequest { name: name.clone() }, DiscardDeadLetterRequest { name });
+        [
+            Sample::new(
+                "tailrace.relay.v1.RelayService/ListSources",
+                &self.token,
+                &ListSourcesRequest::default(),
+            ),
+            Sample::new(
+                "tailrace.relay.v1.RelayService/GetSource",
+                &self.token,
+                &GetSourceRequest { name: parent },
+            ),
+            Sample::new("tailrace.relay.v1.RelayService/ListDeadLetters", &self.token, &list),
+            Sample::new("tailrace.relay.v1.RelayService/RedriveDeadLetter", &self.token, &redrive),
+            Sample::new("tailrace.relay.v1.RelayService/DiscardDeadLetter", &self.token, &discard),
+        ]
+    }
+
+    async fn stop(self) {
+        self.context.shutdown.request();
+        timeout(DEADLINE, self.running).await.expect("it drains").expect("no panic").expect("a clean end");
+    }
+}
+
+#[tokio::test]
+async fn the_service_agrees_with_every_rule_of_the_contract() {
+    let served = Served::start().await;
+    let sent = assert_rules(&served.channel, SERVICE_NAME, &served.samples()).await;
+    assert!(sent > 100, "the rules were found: {sent}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn hostile_texts_and_damaged_messages_get_an_exact_answer() {
+    let served = Served::start().await;
+    let [list, get, dead_letters, redrive, discard] = served.samples();
+    let absent = Some("SOURCE_NOT_STREAMING");
+    let requests = [
+        Hostile::new(list, None).always("page_token", "INVALID_FIELDS"),
+        Hostile::new(get, None),
+        Hostile::new(dead_letters, absent)
+            .always("page_token", "INVALID_FIELDS")
+            .where_allowed("parent", "SOURCE_NOT_FOUND"),
+        Hostile::new(redrive, absent),
+        Hostile::new(discard, absent),
+    ];
+    let answers = assert_hostile_texts(&served.channel, SERVICE_NAME, &requests).await
+        + assert_damaged(&served.channel, SERVICE_NAME, &requests).await;
+    assert!(answers > 200, "{answers}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_has_one_spelling() {
+    for (name, is_name) in [
+        (DEAD_LETTER, true),
+        ("sources/users/deadLetters/0-16b3748-0", false),
+        ("sources/users/deadLetters/0-16B3748-+1", false),
+        ("sources/users/deadLetters/0/16B3748/0", false),
+        ("sources/users/deadLetters/0-16B3748", false),
+        ("sources/users/deadLetters/0-16B3748-0-0", false),
+        ("sources/Users/deadLetters/0-16B3748-0", false),
+        ("sources//deadLetters/0-16B3748-0", false),
+    ] {
+        assert_eq!(wire::parse_dead_letter_name(name).is_some(), is_name, "{name}");
+    }
+}
