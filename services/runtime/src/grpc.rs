@@ -7,6 +7,7 @@
 //!                                                                          └ request id, span, log line, metric
 //! ```
 
+mod deadline;
 mod explain;
 mod observe;
 

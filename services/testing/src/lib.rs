@@ -8,6 +8,7 @@ mod errors;
 mod hostile;
 mod raw;
 mod rules;
+mod web;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub use self::{
     errors::{details, fields, reason, told},
     hostile::{Hostile, TEXTS, assert_damaged, assert_hostile_texts},
     rules::{Sample, assert_rules},
+    web::{call_web, framed, http},
 };
 
 /// Longer than anything here takes on a loaded machine; only a failure waits for it.

@@ -4,6 +4,7 @@
 use http::HeaderMap;
 use tonic::{Code, Status};
 
+use super::deadline;
 use crate::error::Problem;
 
 const DETAILS: &str = "grpc-status-details-bin";
@@ -39,18 +40,13 @@ fn problem_of(status: &Status) -> Option<Problem> {
         ),
         Code::InvalidArgument => malformed(),
         Code::Internal | Code::Unknown if is_malformed(message) => malformed(),
-        Code::Cancelled | Code::DeadlineExceeded if message.contains("imeout") => Problem::new(
-            Code::DeadlineExceeded,
-            "DEADLINE_EXCEEDED",
-            "The deadline passed before the answer.",
-        ),
+        Code::DeadlineExceeded => deadline::exceeded(),
         Code::NotFound => {
             Problem::new(Code::NotFound, "SERVICE_UNKNOWN", "This port does not serve such a service.")
         }
         Code::Unavailable => Problem::unavailable("service"),
         Code::Cancelled
         | Code::Unknown
-        | Code::DeadlineExceeded
         | Code::AlreadyExists
         | Code::PermissionDenied
         | Code::FailedPrecondition

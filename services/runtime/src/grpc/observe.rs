@@ -1,4 +1,4 @@
-//! The layer around every call: request id, span, one log line, one measurement, and the end of streams on shutdown.
+//! The layer around every call: request id, deadline, span, one log line, one measurement, and the end of streams on shutdown.
 //!
 //! It sits inside gRPC-Web, so it sees trailers as trailers whichever protocol the caller speaks.
 
@@ -6,7 +6,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -14,12 +14,13 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use metrics::histogram;
+use tokio::time::timeout;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field::Empty, info, info_span};
 
-use super::explain::explain;
+use super::{deadline, explain::explain};
 use crate::{
     error::{Problem, RETRY_AFTER},
     request,
@@ -69,12 +70,15 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut call = Call::begin(&request);
+        let limit = deadline::limit(request.headers()).unwrap_or(Duration::MAX);
         let handler = self.inner.call(request);
         let shutdown = self.shutdown.clone();
         Box::pin(async move {
             let handler = handler.instrument(call.span.clone());
             let explained = async {
-                let Ok(response) = handler.await;
+                // Dropped when it is too late: what it waits for is given up.
+                let response = timeout(limit, handler).await;
+                let response = response.map_or_else(|_| deadline::answer(), |Ok(response)| response);
                 let (mut head, body) = response.into_parts();
                 explain(&mut head.headers);
                 (head, body)

@@ -10,7 +10,9 @@ use tonic_health::pb::{
 use tonic_reflection::pb::{v1, v1alpha};
 use tonic_types::StatusExt as _;
 
-use crate::support::{DEADLINE, SERVICE, Server, http};
+use service_testing::http;
+
+use crate::support::{DEADLINE, SERVICE, Server};
 
 const LISTED: &str = "http://localhost:3000";
 const CHECK: &str = "POST /grpc.health.v1.Health/Check HTTP/1.1\r\ncontent-type: application/grpc-web+proto";

@@ -3,7 +3,7 @@
 use tailrace_runtime::{ops, probe, process::Context, shutdown::Shutdown, task, telemetry};
 use tokio::{net::TcpListener, task::spawn_blocking};
 
-use crate::support::http;
+use service_testing::http;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_answers_for_the_conditions_and_serves_nothing_else() {

@@ -1,4 +1,4 @@
-//! A gRPC port without a service of its own, and HTTP/1.1 by hand, to see exactly what is on the wire.
+//! A gRPC port without a service of its own.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,12 +10,7 @@ use tailrace_runtime::{
     settings::{self, GrpcSettings},
     task,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tonic::{service::Routes, transport::Channel};
 
 /// Longer than anything here takes on a loaded machine; only a failure waits for it.
@@ -60,16 +55,4 @@ impl Server {
         self.context.shutdown.request();
         timeout(DEADLINE, self.running).await.expect("it drains").expect("no panic").expect("a clean end");
     }
-}
-
-/// Sends one HTTP/1.1 request and reads the answer to its end.
-pub(crate) async fn http(address: SocketAddr, head: &str, body: &[u8]) -> String {
-    let mut connection = TcpStream::connect(address).await.expect("it listens");
-    let length = body.len();
-    let head = format!("{head}\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
-    connection.write_all(head.as_bytes()).await.expect("sent");
-    connection.write_all(body).await.expect("sent");
-    let mut answer = Vec::new();
-    timeout(DEADLINE, connection.read_to_end(&mut answer)).await.expect("an answer").expect("to its end");
-    String::from_utf8_lossy(&answer).into_owned()
 }
