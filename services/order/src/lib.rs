@@ -23,7 +23,12 @@ mod wire;
 
 use anyhow::Context as _;
 use tailrace::order::v1::order_service_server::{OrderServiceServer, SERVICE_NAME};
-use tailrace_runtime::{auth::Verifier, grpc::serve_guarded, postgres, process::Context};
+use tailrace_runtime::{
+    auth::Verifier,
+    grpc::serve_guarded,
+    postgres::{self, Database},
+    process::Context,
+};
 use tokio::net::TcpListener;
 use tonic::{codec::CompressionEncoding, service::Routes};
 
@@ -46,12 +51,12 @@ pub async fn run_with(
     listener: TcpListener,
     context: Context,
 ) -> anyhow::Result<()> {
-    let pool = postgres::pool(&config.database, env!("CARGO_PKG_NAME"))?;
-    let api = OrderServiceServer::new(OrderApi::new(Orders::new(Store::new(pool.clone()))))
+    let database = Database::from_settings(&config.database, env!("CARGO_PKG_NAME"))?;
+    let api = OrderServiceServer::new(OrderApi::new(Orders::new(Store::new(database.clone()))))
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.grpc.message_bytes_max);
     let schema = Schema { migrate: config.migrate };
-    let keeping = postgres::keep(&pool, &context, &schema);
+    let keeping = postgres::keep(database.pool(), &context, &schema);
     let serving =
         serve_guarded(verifier, listener, &config.grpc, context.clone(), Routes::new(api), &[SERVICE_NAME]);
     // The port answers while the database is still waited for: callers then read UNAVAILABLE, and probes the reason.

@@ -3,7 +3,7 @@
 use tailrace_outbox::{Event, MigrateError, Remembered, Request, Write, WriteError};
 use tailrace_runtime::{
     page::Page,
-    postgres::{Client, Failure, Pool, Upkeep},
+    postgres::{Client, Connection, Database, Failure, Repeat, Upkeep},
 };
 use tokio_postgres::{
     Row,
@@ -23,6 +23,8 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V2__cancel", include_str!("../migrations/V2__cancel.sql")),
 ];
 
+const ORDER_ONCE: &str = "orders_pkey";
+
 /// An order and its lines as one row, the lines in arrays of one length.
 const SELECT: &str = "
     SELECT id, buyer, currency::text, version, create_time, update_time, products, quantities, unit_prices, state
@@ -35,7 +37,7 @@ const SELECT: &str = "
 /// Orders in Postgres.
 #[derive(Clone)]
 pub(crate) struct Store {
-    pool: Pool,
+    database: Database,
 }
 
 /// What became of a write.
@@ -50,8 +52,8 @@ pub(crate) enum Written {
 }
 
 impl Store {
-    pub(crate) fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database }
     }
 
     /// Writes an order, its lines and the event of its creation; all or nothing.
@@ -90,7 +92,7 @@ impl Store {
              SELECT $1, line.number, line.product, line.quantity, line.unit_price \
              FROM entity, unnest($8, $9, $10) WITH ORDINALITY AS line (product, quantity, unit_price, number)",
         );
-        written(write.once(request, &order.id, answer).execute(&*self.client().await?, event).await)
+        self.write(write.once(request, &order.id, answer), request, event).await
     }
 
     /// Writes an order's next version and the event that tells it, if the version before it is still the last; all or nothing.
@@ -111,19 +113,26 @@ impl Store {
             "UPDATE orders SET state = $2, version = $3, update_time = $4 WHERE id = $1 AND version = $3 - 1",
             parameters,
         );
-        written(write.once(request, &order.id, answer).execute(&*self.client().await?, event).await)
+        self.write(write.once(request, &order.id, answer), request, event).await
     }
 
     pub(crate) async fn remembered(&self, request: &Request) -> Result<Remembered, Error> {
-        tailrace_outbox::remembered(&*self.client().await?, request).await.map_err(Error::inside)
+        let work = |client: Connection| async move {
+            tailrace_outbox::remembered(&client, request).await.map_err(Error::inside)
+        };
+        self.database.run(Repeat::Harmless, work).await
     }
 
     /// The order, if `buyer` bought it; no buyer: whoever did.
     pub(crate) async fn get(&self, id: Uuid, buyer: Option<&str>) -> Result<Option<Order>, Error> {
         let statement = format!("{SELECT} WHERE id = $1 AND ($2 IS NULL OR buyer = $2)");
-        let client = self.client().await?;
-        let row = client.query_typed_opt(&statement, &[(&id, Type::UUID), (&buyer, Type::TEXT)]).await;
-        row.map_err(Error::inside)?.as_ref().map(order_of).transpose()
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&id, Type::UUID), (&buyer, Type::TEXT)];
+        let (statement, parameters) = (&statement, &parameters);
+        let work = |client: Connection| async move {
+            let row = client.query_typed_opt(statement, parameters).await;
+            row.map_err(Error::inside)?.as_ref().map(order_of).transpose()
+        };
+        self.database.run(Repeat::Harmless, work).await
     }
 
     /// The orders of `buyer`, or all: one row more than the page holds, if there is one.
@@ -143,7 +152,6 @@ impl Store {
         let (before, limit) = (page.before(), page.limit());
         let states: Option<Vec<&str>> =
             filter.states.as_ref().map(|states| states.iter().map(|state| state.as_str()).collect());
-        let client = self.client().await?;
         let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
             (&before, Type::UUID),
             (&limit, Type::INT8),
@@ -152,12 +160,31 @@ impl Store {
             (&filter.from, Type::TIMESTAMPTZ),
             (&filter.before, Type::TIMESTAMPTZ),
         ];
-        let rows = client.query_typed(&statement, &parameters).await;
-        rows.map_err(Error::inside)?.iter().map(order_of).collect()
+        let (statement, parameters) = (&statement, &parameters);
+        let work = |client: Connection| async move {
+            let rows = client.query_typed(statement, parameters).await;
+            rows.map_err(Error::inside)?.iter().map(order_of).collect()
+        };
+        self.database.run(Repeat::Harmless, work).await
     }
 
-    async fn client(&self) -> Result<Client, Error> {
-        self.pool.get().await.map_err(Error::inside)
+    async fn write(
+        &self,
+        write: Write<'_>,
+        request: Option<&Request>,
+        event: &Event,
+    ) -> Result<Written, Error> {
+        let write = &write;
+        let work = |client: Connection| async move {
+            match write.execute(&client, event).await {
+                // A repeat breaks both rules, and Postgres names the one it meets first.
+                Err(error) if request.is_some() && error.broken_constraint() == Some(ORDER_ONCE) => {
+                    Ok(Written::RequestSeen)
+                }
+                outcome => written(outcome),
+            }
+        };
+        self.database.run(Repeat::of_write(request), work).await
     }
 }
 

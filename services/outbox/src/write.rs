@@ -79,9 +79,9 @@ impl<'a> Write<'a> {
     }
 
     /// Writes the entity, what belongs to it and `event`: all or nothing, in one round trip.
-    pub async fn execute(self, client: &Client, event: &Event) -> Result<(), WriteError> {
+    pub async fn execute(&self, client: &Client, event: &Event) -> Result<(), WriteError> {
         let statement = self.statement();
-        let mut parameters = self.parameters;
+        let mut parameters = self.parameters.clone();
         parameters.extend(event_parameters(event));
         let once =
             self.request.map(|(request, id, answer)| (request, request.fingerprint.as_slice(), id, answer));

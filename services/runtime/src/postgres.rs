@@ -1,7 +1,9 @@
-//! The way to Postgres: a bounded pool, TLS when asked for, and a keeper that waits for the database, prepares it once and
-//! keeps readiness true to it.
+//! The way to Postgres: a bounded pool, TLS when asked for, statements that are bounded and repeated where that is safe, and a
+//! keeper that waits for the database, prepares it once and keeps readiness true to it.
 //!
 //! It knows no table.
+
+mod database;
 
 use std::{error::Error, future::Future, io, str::FromStr as _, sync::Arc, time::Duration};
 
@@ -24,6 +26,7 @@ use crate::{
     shutdown::Shutdown,
 };
 
+pub use self::database::{Connection, Database, Repeat};
 pub use deadpool_postgres::{GenericClient, Object as Client, Pool, PoolError, Transaction};
 
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
@@ -35,8 +38,17 @@ const TEND_INTERVAL: Duration = Duration::from_secs(3600);
 /// A pool that connects when first used. `application` is what the database shows for its connections.
 pub fn pool(settings: &DatabaseSettings, application: &str) -> Result<Pool, Misconfigured> {
     let config = config(settings, application)?;
+    let tls = tls(settings, &config)?;
+    pool_with(settings, config, tls)
+}
+
+fn pool_with(
+    settings: &DatabaseSettings,
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+) -> Result<Pool, Misconfigured> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = match tls(settings, &config)? {
+    let manager = match tls {
         Some(tls) => Manager::from_config(config, tls, recycling),
         None => Manager::from_config(config, NoTls, recycling),
     };

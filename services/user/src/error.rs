@@ -35,6 +35,13 @@ pub(crate) enum Kind {
     Inside(#[source] Failure),
 }
 
+/// What failed inside: see [`Error::inside`].
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Kind::Inside(failure).into()
+    }
+}
+
 impl Error {
     /// A failure that the caller can do nothing about, except try again when it is the database's absence.
     pub(crate) fn inside(failure: impl Into<Failure>) -> Self {

@@ -32,7 +32,12 @@ use tailrace::{
     auth::v1::auth_service_server::{AuthServiceServer, SERVICE_NAME as AUTH_SERVICE},
     user::v1::user_service_server::{SERVICE_NAME as USER_SERVICE, UserServiceServer},
 };
-use tailrace_runtime::{auth::Verifier, grpc::serve_guarded, postgres, process::Context};
+use tailrace_runtime::{
+    auth::Verifier,
+    grpc::serve_guarded,
+    postgres::{self, Database},
+    process::Context,
+};
 use tokio::net::TcpListener;
 use tonic::{codec::CompressionEncoding, service::Routes};
 
@@ -53,10 +58,10 @@ pub async fn run(
     listener: TcpListener,
     context: Context,
 ) -> anyhow::Result<()> {
-    let pool = postgres::pool(&config.database, env!("CARGO_PKG_NAME"))?;
+    let database = Database::from_settings(&config.database, env!("CARGO_PKG_NAME"))?;
     let verifier = Verifier::fixed([issuer.signing_key()]);
     let hasher = Hasher::new().context("passwords cannot be hashed")?;
-    let store = Store::new(pool.clone());
+    let store = Store::new(database.clone());
     let users = Users::new(store.clone(), hasher.clone());
     let sign_ins = SignIns::new(store.clone(), hasher, issuer, config.tokens.refresh_ttl);
 
@@ -70,7 +75,7 @@ pub async fn run(
     let routes = Routes::new(user_api).add_service(auth_api);
 
     let schema = Schema { migrate: config.migrate, store };
-    let keeping = postgres::keep(&pool, &context, &schema);
+    let keeping = postgres::keep(database.pool(), &context, &schema);
     // The port answers while the database is still waited for: callers then read UNAVAILABLE, and probes the reason.
     tokio::try_join!(
         async {

@@ -3,15 +3,15 @@
 use std::io::{self, Write as _};
 
 use anyhow::{Context as _, bail};
-use tailrace_runtime::{postgres, process::Misconfigured};
+use tailrace_runtime::{postgres::Database, process::Misconfigured};
 
 use crate::{config::Config, store::Store, user::Email};
 
 /// Makes the user with this address an operator.
 pub async fn grant(config: &Config, email: String) -> anyhow::Result<()> {
     let email = Email::new(email).map_err(|invalid| Misconfigured::new(format!("EMAIL {invalid}")))?;
-    let pool = postgres::pool(&config.database, env!("CARGO_PKG_NAME"))?;
-    if !Store::new(pool).make_operator(&email).await.context("the user could not be changed")? {
+    let database = Database::from_settings(&config.database, env!("CARGO_PKG_NAME"))?;
+    if !Store::new(database).make_operator(&email).await.context("the user could not be changed")? {
         bail!("no user has this e-mail address; create him first");
     }
     // A closed stdout changes nothing of what was done.

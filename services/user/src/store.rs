@@ -8,7 +8,7 @@ use tailrace_outbox::{Event, MigrateError, Remembered, Request, Write, WriteErro
 use tailrace_runtime::{
     clock,
     page::Page,
-    postgres::{Client, Failure, Pool, Upkeep},
+    postgres::{Client, Connection, Database, Failure, Repeat, Upkeep},
 };
 use tokio_postgres::{
     Row,
@@ -27,12 +27,14 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V3__sign_ins", include_str!("../migrations/V3__sign_ins.sql")),
 ];
 const EMAIL_ONCE: &str = "users_email_once";
+const USER_ONCE: &str = "users_pkey";
+type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 const COLUMNS: &str = "id, display_name, email, version, create_time, update_time, delete_time";
 
 /// Users in Postgres.
 #[derive(Clone)]
 pub(crate) struct Store {
-    pool: Pool,
+    database: Database,
 }
 
 /// What someone who signs in is checked against.
@@ -51,8 +53,8 @@ pub(crate) struct NewRow<'a> {
 }
 
 impl Store {
-    pub(crate) fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database }
     }
 
     /// Writes a user and the event of his creation; all or nothing.
@@ -77,17 +79,10 @@ impl Store {
              VALUES ($1, $2, $3, $4, $5, $6, $6)",
             parameters,
         );
-        let client = self.client().await?;
-        let outcome = write.once(request, &user.id, answer).execute(&client, event).await;
-        match outcome {
-            Ok(()) => Ok(Written::Done),
-            Err(WriteError::RequestSeen) => Ok(Written::RequestSeen),
-            // A retry breaks both rules, and Postgres names the one it meets first.
-            Err(error) if error.broken_constraint() == Some(EMAIL_ONCE) => match request {
-                Some(_) => Ok(Written::RequestSeen),
-                None => Err(Kind::EmailTaken.into()),
-            },
-            Err(error) => Err(Error::inside(error)),
+        match self.write(write.once(request, &user.id, answer), request, event).await {
+            // A retry breaks this rule and that of the request, and Postgres names the one it meets first.
+            Err(Error(Kind::EmailTaken)) if request.is_some() => Ok(Written::RequestSeen),
+            outcome => outcome,
         }
     }
 
@@ -116,23 +111,38 @@ impl Store {
         // Also of one who is undeleted: a sign-in that began beside the deletion must not come back with him.
         let end_sign_ins = "DELETE FROM sign_in WHERE user_id = $1 AND EXISTS (SELECT FROM entity)";
         let write = if keep_sign_ins { write } else { write.and(end_sign_ins) };
-        match write.once(request, &user.id, answer).execute(&*self.client().await?, event).await {
-            Ok(()) => Ok(Written::Done),
-            Err(WriteError::RequestSeen) => Ok(Written::RequestSeen),
-            Err(WriteError::NoRow) => Ok(Written::Overtaken),
-            Err(error) if error.broken_constraint() == Some(EMAIL_ONCE) => Err(Kind::EmailTaken.into()),
-            Err(error @ (WriteError::ManyRows(_) | WriteError::Database(_))) => Err(Error::inside(error)),
-        }
+        self.write(write.once(request, &user.id, answer), request, event).await
+    }
+
+    async fn write(
+        &self,
+        write: Write<'_>,
+        request: Option<&Request>,
+        event: &Event,
+    ) -> Result<Written, Error> {
+        let write = &write;
+        let work = |client: Connection| async move {
+            match write.execute(&client, event).await {
+                // So does a repeat with this one.
+                Err(error) if request.is_some() && error.broken_constraint() == Some(USER_ONCE) => {
+                    Ok(Written::RequestSeen)
+                }
+                outcome => written(outcome),
+            }
+        };
+        self.database.run(Repeat::of_write(request), work).await
     }
 
     pub(crate) async fn remembered(&self, request: &Request) -> Result<Remembered, Error> {
-        tailrace_outbox::remembered(&*self.client().await?, request).await.map_err(Error::inside)
+        let work = |client: Connection| async move {
+            tailrace_outbox::remembered(&client, request).await.map_err(Error::inside)
+        };
+        self.database.run(Repeat::Harmless, work).await
     }
 
     pub(crate) async fn get(&self, id: Uuid) -> Result<Option<User>, Error> {
         let statement = format!("SELECT {COLUMNS} FROM users WHERE id = $1");
-        let row = self.client().await?.query_typed_opt(&statement, &[(&id, Type::UUID)]).await;
-        row.map_err(Error::inside)?.as_ref().map(user_of).transpose()
+        self.row(&statement, &[(&id, Type::UUID)]).await?.as_ref().map(user_of).transpose()
     }
 
     /// One row more than the page holds, if there is one.
@@ -144,22 +154,19 @@ impl Store {
         let (before, limit) = (page.before(), page.limit());
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&before, Type::UUID), (&limit, Type::INT8), (&show_deleted, Type::BOOL)];
-        let rows = self.client().await?.query_typed(&statement, &parameters).await;
-        rows.map_err(Error::inside)?.iter().map(user_of).collect()
+        let (statement, parameters) = (&statement, &parameters);
+        let work = |client: Connection| async move {
+            let rows = client.query_typed(statement, parameters).await;
+            rows.map_err(Error::inside)?.iter().map(user_of).collect()
+        };
+        self.database.run(Repeat::Harmless, work).await
     }
 
     /// Nobody's when the address is unknown or its user is deleted.
     pub(crate) async fn credentials(&self, email: &Email) -> Result<Option<Credentials>, Error> {
-        let row = self
-            .client()
-            .await?
-            .query_typed_opt(
-                "SELECT id, password_hash, operator FROM users \
-                 WHERE lower(email) = lower($1) AND delete_time IS NULL",
-                &[(&email.as_str(), Type::TEXT)],
-            )
-            .await
-            .map_err(Error::inside)?;
+        let statement = "SELECT id, password_hash, operator FROM users \
+             WHERE lower(email) = lower($1) AND delete_time IS NULL";
+        let row = self.row(statement, &[(&email.as_str(), Type::TEXT)]).await?;
         let Some(row) = row else { return Ok(None) };
         let read = || -> Result<_, tokio_postgres::Error> {
             Ok(Credentials { id: row.try_get(0)?, password_hash: row.try_get(1)?, operator: row.try_get(2)? })
@@ -168,30 +175,46 @@ impl Store {
     }
 
     pub(crate) async fn password_hash(&self, id: Uuid) -> Result<Option<String>, Error> {
-        let row = self
-            .client()
-            .await?
-            .query_typed_opt("SELECT password_hash FROM users WHERE id = $1", &[(&id, Type::UUID)])
-            .await
-            .map_err(Error::inside)?;
+        let row = self.row("SELECT password_hash FROM users WHERE id = $1", &[(&id, Type::UUID)]).await?;
         row.map(|row| row.try_get(0)).transpose().map_err(Error::inside)
     }
 
     /// False when no user has this address.
     pub(crate) async fn make_operator(&self, email: &Email) -> Result<bool, Error> {
-        let changed = self
-            .client()
-            .await?
-            .execute_typed(
-                "UPDATE users SET operator = true WHERE lower(email) = lower($1)",
-                &[(&email.as_str(), Type::TEXT)],
-            )
-            .await;
-        Ok(changed.map_err(Error::inside)? > 0)
+        let statement = "UPDATE users SET operator = true WHERE lower(email) = lower($1)";
+        let changed = self.change(Repeat::Harmless, statement, &[(&email.as_str(), Type::TEXT)]).await?;
+        Ok(changed > 0)
     }
 
-    async fn client(&self) -> Result<Client, Error> {
-        self.pool.get().await.map_err(Error::inside)
+    /// Reads a row, if there is one.
+    async fn row(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Option<Row>, Error> {
+        self.changed_row(Repeat::Harmless, statement, parameters).await
+    }
+
+    /// Changes something that no event tells, and gives what the statement returns.
+    async fn changed_row(
+        &self,
+        repeat: Repeat,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Option<Row>, Error> {
+        let work = |client: Connection| async move {
+            client.query_typed_opt(statement, parameters).await.map_err(Error::inside)
+        };
+        self.database.run(repeat, work).await
+    }
+
+    /// Changes something that no event tells, and gives how many rows.
+    async fn change(
+        &self,
+        repeat: Repeat,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<u64, Error> {
+        let work = |client: Connection| async move {
+            client.execute_typed(statement, parameters).await.map_err(Error::inside)
+        };
+        self.database.run(repeat, work).await
     }
 }
 
@@ -235,6 +258,16 @@ impl Upkeep for Schema {
 /// Brings the schema up to date. The connection leaves the pool: it may keep the lock when this fails.
 pub(crate) async fn migrate(client: Client) -> Result<(), MigrateError> {
     tailrace_outbox::migrate(&mut Client::take(client), MIGRATIONS).await
+}
+
+fn written(outcome: Result<(), WriteError>) -> Result<Written, Error> {
+    match outcome {
+        Ok(()) => Ok(Written::Done),
+        Err(WriteError::RequestSeen) => Ok(Written::RequestSeen),
+        Err(WriteError::NoRow) => Ok(Written::Overtaken),
+        Err(error) if error.broken_constraint() == Some(EMAIL_ONCE) => Err(Kind::EmailTaken.into()),
+        Err(error @ (WriteError::ManyRows(_) | WriteError::Database(_))) => Err(Error::inside(error)),
+    }
 }
 
 fn user_of(row: &Row) -> Result<User, Error> {

@@ -131,6 +131,25 @@ impl Postgres {
         until(STOP_TIMEOUT, || (!workers.iter().any(|worker| is_alive(*worker))).then_some(()));
     }
 
+    /// Freezes the server and all its processes (`SIGSTOP`): connections stay open, and nobody answers.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    /// Ends [`Postgres::freeze`].
+    pub fn thaw(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        let Some(server) = self.pid() else { return };
+        for pid in std::iter::once(server).chain(children_of(server)) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, signal);
+            }
+        }
+    }
+
     /// Stops it, if it runs, and starts it on the same port.
     ///
     /// # Errors

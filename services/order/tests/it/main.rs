@@ -9,3 +9,4 @@ mod process;
 mod proxy;
 mod rules;
 mod support;
+mod trouble;

@@ -85,7 +85,12 @@ impl Service {
 
     /// The same with a database that is behind something.
     pub(crate) async fn start_at(url: &str) -> Self {
-        let arguments = ["order-service", "--database-url", url];
+        Self::start_with(url, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub(crate) async fn start_with(url: &str, arguments: &[&str]) -> Self {
+        let arguments = ["order-service", "--database-url", url].into_iter().chain(arguments.iter().copied());
         let cli: Cli = settings::parse_from(arguments, DEFAULTS).expect("a command line");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -98,6 +103,16 @@ impl Service {
         let ready = context.readiness.changed_from(false);
         timeout(DEADLINE, ready).await.unwrap_or_else(|_| panic!("not ready: {}", context.readiness));
         Self { address, context, running }
+    }
+
+    /// Returns when it is ready, or not any more.
+    pub(crate) async fn until_ready(&self, ready: bool) {
+        let changed = timeout(DEADLINE, self.context.readiness.changed_from(!ready)).await;
+        changed.unwrap_or_else(|_| panic!("still not {ready}: {}", self.context.readiness));
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn channel(&self) -> Channel {

@@ -1,13 +1,11 @@
 //! The SQL of sign-ins.
 
 use jiff::Timestamp;
-use tokio_postgres::{
-    Error as DatabaseError, Row,
-    types::{ToSql, Type},
-};
+use tailrace_runtime::postgres::{Connection, Repeat};
+use tokio_postgres::{Error as DatabaseError, Row, types::Type};
 use uuid::Uuid;
 
-use super::{Credentials, Store};
+use super::{Credentials, Parameter, Store};
 use crate::error::Error;
 
 /// A sign-in that went on.
@@ -16,8 +14,6 @@ pub(crate) struct Refreshed {
     pub(crate) operator: bool,
     pub(crate) expires_at: Timestamp,
 }
-
-type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Store {
     /// Writes a sign-in with its first token. False when the credentials hold no longer: the share lock waits for whoever is
@@ -41,8 +37,7 @@ impl Store {
                 SELECT id FROM users WHERE id = $2 AND password_hash = $3 AND delete_time IS NULL FOR SHARE),
             begun AS (INSERT INTO sign_in (id, user_id, expires_at) SELECT $1, id, $4 FROM holder RETURNING id)
             INSERT INTO refresh_token (digest, sign_in_id) SELECT $5, id FROM begun";
-        let written = self.client().await?.execute_typed(statement, &parameters).await;
-        Ok(written.map_err(Error::inside)? == 1)
+        Ok(self.change(Repeat::IfUndone, statement, &parameters).await? == 1)
     }
 
     /// Spends a token and writes the next; none, and nothing is written, unless it can still be used.
@@ -67,8 +62,8 @@ impl Store {
                 UPDATE refresh_token SET spent = true FROM live WHERE digest = $1 AND NOT spent RETURNING live.*),
             next AS (INSERT INTO refresh_token (digest, sign_in_id) SELECT $2, id FROM spending)
             SELECT user_id, operator, expires_at FROM spending";
-        let row =
-            self.client().await?.query_typed_opt(statement, &parameters).await.map_err(Error::inside)?;
+        // Sent twice it would be a token that was used twice, and end the sign-in.
+        let row = self.changed_row(Repeat::IfUndone, statement, &parameters).await?;
         row.as_ref().map(refreshed_of).transpose().map_err(Error::inside)
     }
 
@@ -78,8 +73,7 @@ impl Store {
             DELETE FROM sign_in USING refresh_token
             WHERE digest = $1 AND spent AND sign_in.id = sign_in_id RETURNING user_id";
         let parameters: [Parameter<'_>; 1] = [(&digest.as_slice(), Type::BYTEA)];
-        let row =
-            self.client().await?.query_typed_opt(statement, &parameters).await.map_err(Error::inside)?;
+        let row = self.changed_row(Repeat::Harmless, statement, &parameters).await?;
         row.map(|row| row.try_get(0)).transpose().map_err(Error::inside)
     }
 
@@ -88,47 +82,43 @@ impl Store {
         let statement =
             "DELETE FROM sign_in USING refresh_token WHERE digest = $1 AND sign_in.id = sign_in_id";
         let parameters: [Parameter<'_>; 1] = [(&digest.as_slice(), Type::BYTEA)];
-        let ended = self.client().await?.execute_typed(statement, &parameters).await;
-        ended.map(drop).map_err(Error::inside)
+        self.change(Repeat::Harmless, statement, &parameters).await.map(drop)
     }
 
     /// Sets a password and ends all sign-ins of the user. False, and nothing is changed, when `before` is not the hash of
     /// his password any more, or he is deleted.
     pub(crate) async fn change_password(&self, user: Uuid, before: &str, after: &str) -> Result<bool, Error> {
-        let mut client = self.client().await?;
-        let change = async {
+        let parameters: [Parameter<'_>; 3] =
+            [(&user, Type::UUID), (&before, Type::TEXT), (&after, Type::TEXT)];
+        let (parameters, user) = (&parameters, &user);
+        let work = |mut client: Connection| async move {
             let transaction = client.transaction().await?;
-            let parameters: [Parameter<'_>; 3] =
-                [(&user, Type::UUID), (&before, Type::TEXT), (&after, Type::TEXT)];
             let changed = transaction
                 .execute_typed(
                     "UPDATE users SET password_hash = $3 \
                      WHERE id = $1 AND password_hash = $2 AND delete_time IS NULL",
-                    &parameters,
+                    parameters,
                 )
                 .await?;
             // A statement of its own: it sees the sign-ins that the update waited for.
             transaction
                 .execute_typed(
                     "DELETE FROM sign_in WHERE user_id = $1 AND $2",
-                    &[(&user, Type::UUID), (&(changed == 1), Type::BOOL)],
+                    &[(user, Type::UUID), (&(changed == 1), Type::BOOL)],
                 )
                 .await?;
             transaction.commit().await?;
             Ok::<_, DatabaseError>(changed == 1)
         };
-        change.await.map_err(Error::inside)
+        let work = |client: Connection| async { work(client).await.map_err(Error::inside) };
+        self.database.run(Repeat::IfUndone, work).await
     }
 
     /// Forgets the sign-ins that are over.
     pub(crate) async fn forget_sign_ins(&self, now: Timestamp) -> Result<(), Error> {
         let parameters: [Parameter<'_>; 1] = [(&now, Type::TIMESTAMPTZ)];
-        let forgotten = self
-            .client()
-            .await?
-            .execute_typed("DELETE FROM sign_in WHERE expires_at <= $1", &parameters)
-            .await;
-        forgotten.map(drop).map_err(Error::inside)
+        let statement = "DELETE FROM sign_in WHERE expires_at <= $1";
+        self.change(Repeat::Harmless, statement, &parameters).await.map(drop)
     }
 }
 
