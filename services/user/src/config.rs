@@ -9,7 +9,7 @@ use tailrace_runtime::{
     settings::{DatabaseSettings, GrpcSettings, ProcessSettings},
 };
 
-use crate::token::Issuer;
+use crate::{password::HashCost, token::Issuer};
 
 /// The defaults that are this service's own (argument id, value).
 pub const DEFAULTS: &[(&str, &str)] = &[
@@ -85,6 +85,10 @@ pub struct Config {
     /// Whether serving brings the schema up to date first. If not, it waits for `migrate`.
     #[arg(long, env = "TAILRACE_MIGRATE", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Database")]
     pub migrate: bool,
+
+    /// What hashing a password costs; no setting.
+    #[arg(skip)]
+    pub hash_cost: HashCost,
 }
 
 /// The tokens that the service issues.

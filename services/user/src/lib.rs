@@ -17,7 +17,7 @@ pub mod config;
 mod error;
 mod grpc;
 pub mod operator;
-mod password;
+pub mod password;
 pub mod refresh;
 mod sign_in;
 mod store;
@@ -60,7 +60,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let database = Database::from_settings(&config.database, env!("CARGO_PKG_NAME"))?;
     let verifier = Verifier::fixed([issuer.signing_key()]);
-    let hasher = Hasher::new().context("passwords cannot be hashed")?;
+    let hasher = Hasher::new(config.hash_cost).context("passwords cannot be hashed")?;
     let store = Store::new(database.clone());
     let users = Users::new(store.clone(), hasher.clone());
     let sign_ins = SignIns::new(store.clone(), hasher, issuer, config.tokens.refresh_ttl);

@@ -4,7 +4,7 @@
 use std::{sync::Arc, thread};
 
 use argon2::{
-    Argon2,
+    Algorithm, Argon2, Params, Version,
     password_hash::{self, PasswordHasher as _, PasswordVerifier as _},
 };
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -17,6 +17,30 @@ use crate::{
 /// Calls that may wait for their turn or be hashing; more are refused.
 const WAITING_MAX: usize = 64;
 
+/// What a hash costs. Whoever can pay more guesses faster, so only measurements take another than the default.
+#[derive(Clone, Copy, Debug)]
+pub struct HashCost {
+    memory_kib: u32,
+    passes: u32,
+}
+
+impl HashCost {
+    /// As good as none: for measurements of everything else.
+    pub const LEAST: Self = Self { memory_kib: Params::MIN_M_COST, passes: Params::MIN_T_COST };
+
+    fn argon2(self) -> password_hash::Result<Argon2<'static>> {
+        let params = Params::new(self.memory_kib, self.passes, Params::DEFAULT_P_COST, None);
+        Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params?))
+    }
+}
+
+impl Default for HashCost {
+    /// OWASP's minimum: 19 MiB, two passes, one lane.
+    fn default() -> Self {
+        Self { memory_kib: Params::DEFAULT_M_COST, passes: Params::DEFAULT_T_COST }
+    }
+}
+
 /// Hashes and verifies passwords.
 #[derive(Clone, Debug)]
 pub(crate) struct Hasher {
@@ -24,22 +48,25 @@ pub(crate) struct Hasher {
     places: Arc<Semaphore>,
     /// The hash of a password nobody has, verified where no user is, so that his absence costs the same time.
     nobody: Arc<str>,
+    cost: HashCost,
 }
 
 impl Hasher {
-    pub(crate) fn new() -> Result<Self, Error> {
+    pub(crate) fn new(cost: HashCost) -> Result<Self, Error> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let nobody = hash(uuid::Uuid::new_v4().as_bytes()).map_err(Error::inside)?;
+        let nobody = hash(cost, uuid::Uuid::new_v4().as_bytes()).map_err(Error::inside)?;
         Ok(Self {
             turns: Arc::new(Semaphore::new(cores)),
             places: Arc::new(Semaphore::new(WAITING_MAX)),
             nobody: nobody.into(),
+            cost,
         })
     }
 
     /// The PHC string to store.
     pub(crate) async fn hash(&self, password: Password) -> Result<String, Error> {
-        self.in_turn(move || hash(password.as_bytes())).await?.map_err(Error::inside)
+        let cost = self.cost;
+        self.in_turn(move || hash(cost, password.as_bytes())).await?.map_err(Error::inside)
     }
 
     /// Whether `password` is the one that was stored; never when nothing was, after the same time.
@@ -74,9 +101,8 @@ impl Hasher {
     }
 }
 
-fn hash(password: &[u8]) -> password_hash::Result<String> {
-    // The defaults are Argon2id with 19 MiB, two passes, one lane: OWASP's minimum.
-    Argon2::default().hash_password(password).map(|hash: password_hash::phc::PasswordHash| hash.to_string())
+fn hash(cost: HashCost, password: &[u8]) -> password_hash::Result<String> {
+    cost.argon2()?.hash_password(password).map(|hash: password_hash::phc::PasswordHash| hash.to_string())
 }
 
 #[cfg(test)]
@@ -89,7 +115,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_stored_password_verifies() {
-        let hasher = Hasher::new().expect("a hasher");
+        let hasher = Hasher::new(HashCost::default()).expect("a hasher");
         let stored = hasher.hash(password("correct horse")).await.expect("a hash");
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
         assert!(hasher.verify(password("correct horse"), Some(stored.clone())).await.expect("an answer"));
@@ -99,7 +125,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
-        let hasher = Hasher::new().expect("a hasher");
+        let hasher = Hasher::new(HashCost::default()).expect("a hasher");
         let taken = hasher.places.clone().try_acquire_many_owned(WAITING_MAX as u32).expect("all places");
         let refused = hasher.verify(password("x"), None).await.expect_err("no place is left");
         assert!(matches!(refused.0, Kind::Overloaded));

@@ -6,12 +6,16 @@
 
 #![expect(clippy::print_stdout, reason = "the answer of a command goes to standard output")]
 
+mod findings;
 mod latency;
 mod machine;
 mod relay;
 mod report;
+mod services;
 mod start;
 mod statistics;
+mod store;
+mod table;
 mod usage;
 
 use std::process::ExitCode;
@@ -29,24 +33,39 @@ struct Arguments {
 enum Measurement {
     /// The relay: drains next to pg_recvlogical, latency, crashes, many sources.
     Relay(relay::Options),
+    /// The user and order services: next to pgbench with the same SQL, reads, and under a flood of wrong passwords.
+    Services(services::Options),
     /// How long an order takes from its commit to a subscriber and to the page.
     Latency(latency::Options),
     /// How long `cargo xtask up` takes in a clean clone, and when everything is built.
     Up(start::Options),
+    /// The user service with hashes that cost nothing, for `services`.
+    #[command(hide = true)]
+    ServeUsers,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let done = match Arguments::parse().measurement {
-        Measurement::Relay(options) => relay::run(&options).await,
-        Measurement::Latency(options) => latency::run(&options).await,
-        Measurement::Up(options) => start::run(&options),
-    };
-    match done {
+fn main() -> ExitCode {
+    let measurement = Arguments::parse().measurement;
+    // A process like the service: it has its own runtime.
+    if let Measurement::ServeUsers = measurement {
+        return services::serve_users();
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    match runtime.block_on(measure(measurement)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn measure(measurement: Measurement) -> anyhow::Result<()> {
+    match measurement {
+        Measurement::Relay(options) => relay::run(&options).await,
+        Measurement::Services(options) => services::run(&options).await,
+        Measurement::Latency(options) => latency::run(&options).await,
+        Measurement::Up(options) => start::run(&options),
+        Measurement::ServeUsers => Ok(()),
     }
 }

@@ -12,24 +12,24 @@ mod arrivals;
 mod chart;
 mod debezium;
 mod drain;
-mod findings;
 mod load;
 mod outbox;
 mod pace;
 mod process;
 mod servers;
 mod source;
-mod store;
-mod table;
 mod topic;
 mod workloads;
 
 use anyhow::Result;
 use clap::Args;
 
-use self::store::Store;
 use self::workloads::Workload;
 use crate::machine::Machine;
+use crate::store::{self, Store};
+use crate::table;
+
+const CHART: &str = "relay-benchmarks.svg";
 
 /// Slots and topics are made for every pair before anything is written.
 const PAIRS_MAX: i64 = 15;
@@ -87,7 +87,7 @@ impl Options {
 
 /// Measures and reports.
 pub(crate) async fn run(options: &Options) -> Result<()> {
-    let store = Store::new(options.quick);
+    let store = Store::new("relay", options.quick);
     let chosen = if options.workload.is_empty() { Workload::all() } else { options.workload.clone() };
     for workload in &chosen {
         let machine = Machine::now();
@@ -100,9 +100,10 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let findings = store.read(&shown)?;
     let (table, chart) = (table::markdown(&findings), chart::svg(&findings));
     println!("\n{table}");
-    store.write_chart(&chart)?;
+    store.write_chart(CHART, &chart)?;
     if options.docs {
-        store::refresh_docs(&table, &chart)?;
+        store.refresh_docs(&table)?;
+        store::refresh_chart(CHART, &chart)?;
     }
     Ok(())
 }

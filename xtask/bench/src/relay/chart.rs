@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::findings::{Bar, Findings, Panel};
+use crate::findings::{Bar, Findings, Panel};
 
 const WIDTH: u32 = 840;
 const LABELS_WIDTH: u32 = 250;

@@ -18,13 +18,13 @@ use xtask::native::child::Child;
 
 use super::arrivals::{Arrival, Arrivals};
 use super::debezium::{Debezium, Polling};
-use super::findings::{Bar, Figure, Panel, short, thousands};
 use super::outbox::{self, Session};
 use super::pace::{Pace, Written};
 use super::process::Relay;
 use super::servers::Servers;
 use super::source::{Delivery, Source};
 use super::topic;
+use crate::findings::{Bar, Figure, Panel, short, thousands};
 use crate::statistics::{percentile, range};
 use crate::usage::Usage;
 

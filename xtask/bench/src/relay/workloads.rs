@@ -14,7 +14,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use super::Options;
-use super::findings::Findings;
+use crate::findings::Findings;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,6 +35,12 @@ pub(super) enum Workload {
     Crash,
     /// Twenty sources in one process, idle and busy.
     Sources,
+}
+
+impl From<Workload> for String {
+    fn from(workload: Workload) -> Self {
+        workload.name()
+    }
 }
 
 impl Workload {

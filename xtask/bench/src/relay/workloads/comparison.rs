@@ -1,7 +1,7 @@
 //! What drains are compared by: `pg_recvlogical` and Debezium on the same log.
 
+use crate::findings::{Bar, Figure, Findings, Panel};
 use crate::relay::drain::Drain;
-use crate::relay::findings::{Bar, Figure, Findings, Panel};
 use crate::statistics::median;
 
 /// Next to `pg_recvlogical`.

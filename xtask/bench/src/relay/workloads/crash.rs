@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::Workload;
+use crate::findings::{Figure, Findings};
 use crate::relay::Options;
 use crate::relay::arrivals::{Arrival, Arrivals};
-use crate::relay::findings::{Figure, Findings};
 use crate::relay::outbox;
 use crate::relay::pace::{Pace, Written};
 use crate::relay::process::Relay;

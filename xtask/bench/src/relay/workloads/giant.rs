@@ -10,8 +10,8 @@ use serde::Serialize;
 use tokio::time::interval;
 
 use super::Workload;
+use crate::findings::{Figure, Findings, thousands};
 use crate::relay::Options;
-use crate::relay::findings::{Figure, Findings, thousands};
 use crate::relay::outbox::{self, PAYLOAD_BYTES, Session, Shape};
 use crate::relay::process::Relay;
 use crate::relay::servers::Servers;

@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use super::Workload;
+use crate::findings::{Figure, Findings, thousands};
 use crate::relay::Options;
 use crate::relay::debezium::Polling;
-use crate::relay::findings::{Figure, Findings, thousands};
 use crate::relay::load::{CONNECTIONS, PARTS, Run, Stage, Subject, panel};
 use crate::relay::source::Delivery;
 

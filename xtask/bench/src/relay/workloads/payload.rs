@@ -4,9 +4,9 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::Workload;
+use crate::findings::{Figure, Findings};
 use crate::relay::Options;
 use crate::relay::drain;
-use crate::relay::findings::{Figure, Findings};
 use crate::relay::outbox::Shape;
 
 /// Bytes of a payload, and how many are written.

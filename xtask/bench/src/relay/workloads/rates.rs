@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use super::Workload;
+use crate::findings::Findings;
 use crate::relay::Options;
-use crate::relay::findings::Findings;
 use crate::relay::load::{CONNECTIONS, PARTS, Run, Stage, Subject, panel};
 use crate::relay::source::Delivery;
 

@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use super::Workload;
 use super::comparison::{next_to_ceiling, next_to_debezium, rates};
+use crate::findings::{Figure, Findings, thousands};
 use crate::relay::Options;
 use crate::relay::drain;
-use crate::relay::findings::{Figure, Findings, thousands};
 use crate::relay::outbox::{PAYLOAD_BYTES, Shape};
 use crate::statistics::median;
 

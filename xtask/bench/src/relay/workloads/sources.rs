@@ -8,9 +8,9 @@ use serde::Serialize;
 use xtask::native::child::Child;
 
 use super::Workload;
+use crate::findings::{Figure, Findings, short};
 use crate::relay::Options;
 use crate::relay::arrivals::Arrivals;
-use crate::relay::findings::{Figure, Findings, short};
 use crate::relay::outbox;
 use crate::relay::pace::Pace;
 use crate::relay::process::Relay;

@@ -3,27 +3,26 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::workloads::Workload;
 use crate::statistics::{median, median_interval, range};
 
 /// All of a workload.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Findings {
-    pub(super) workload: String,
+pub(crate) struct Findings {
+    pub(crate) workload: String,
     /// What was done, in one line.
-    pub(super) conditions: String,
+    pub(crate) conditions: String,
     /// What it was measured on.
-    pub(super) machine: String,
-    pub(super) figures: Vec<Figure>,
-    pub(super) panels: Vec<Panel>,
+    pub(crate) machine: String,
+    pub(crate) figures: Vec<Figure>,
+    pub(crate) panels: Vec<Panel>,
     /// Every single run.
-    pub(super) runs: Value,
+    pub(crate) runs: Value,
 }
 
 impl Findings {
-    pub(super) fn of(workload: Workload, conditions: String) -> Self {
+    pub(crate) fn of(workload: impl Into<String>, conditions: String) -> Self {
         Self {
-            workload: workload.name(),
+            workload: workload.into(),
             conditions,
             machine: String::new(),
             figures: Vec::new(),
@@ -33,35 +32,35 @@ impl Findings {
     }
 
     /// Adds a figure.
-    pub(super) fn add(&mut self, figure: Figure) {
+    pub(crate) fn add(&mut self, figure: Figure) {
         self.figures.push(figure);
     }
 }
 
 /// A line of the table.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Figure {
-    pub(super) what: String,
-    pub(super) value: String,
-    pub(super) spread: String,
-    pub(super) aim: Option<Aim>,
+pub(crate) struct Figure {
+    pub(crate) what: String,
+    pub(crate) value: String,
+    pub(crate) spread: String,
+    pub(crate) aim: Option<Aim>,
 }
 
 /// What a figure should be, and whether it is.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Aim {
-    pub(super) text: String,
-    pub(super) is_met: bool,
+pub(crate) struct Aim {
+    pub(crate) text: String,
+    pub(crate) is_met: bool,
 }
 
 impl Figure {
     /// A figure and how it spreads, both in words.
-    pub(super) fn new(what: impl Into<String>, value: String, spread: String) -> Self {
+    pub(crate) fn new(what: impl Into<String>, value: String, spread: String) -> Self {
         Self { what: what.into(), value, spread, aim: None }
     }
 
     /// The median of some runs and its interval.
-    pub(super) fn median(what: impl Into<String>, values: &[f64], unit: &str) -> Self {
+    pub(crate) fn median(what: impl Into<String>, values: &[f64], unit: &str) -> Self {
         let interval = median_interval(values);
         let spread = format!(
             "{} to {} ({:.0} %, n = {})",
@@ -74,7 +73,7 @@ impl Figure {
     }
 
     /// The median of some runs, and the greatest of them.
-    pub(super) fn median_and_max(what: impl Into<String>, values: &[f64], unit: &str) -> Self {
+    pub(crate) fn median_and_max(what: impl Into<String>, values: &[f64], unit: &str) -> Self {
         let (least, greatest) = range(values);
         let spread = format!("{} to {} (all, n = {})", short(least), short(greatest), values.len());
         Self::new(what, format!("{} {unit}, at most {}", short(median(values)), short(greatest)), spread)
@@ -82,7 +81,7 @@ impl Figure {
 
     /// Says what it should be.
     #[must_use]
-    pub(super) fn aim(mut self, text: &str, is_met: bool) -> Self {
+    pub(crate) fn aim(mut self, text: &str, is_met: bool) -> Self {
         self.aim = Some(Aim { text: text.to_owned(), is_met });
         self
     }
@@ -90,24 +89,24 @@ impl Figure {
 
 /// A part of the chart: bars of the same unit.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Panel {
-    pub(super) title: String,
-    pub(super) bars: Vec<Bar>,
+pub(crate) struct Panel {
+    pub(crate) title: String,
+    pub(crate) bars: Vec<Bar>,
 }
 
 /// A bar, and what stands beyond its end.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Bar {
-    pub(super) label: String,
-    pub(super) value: f64,
+pub(crate) struct Bar {
+    pub(crate) label: String,
+    pub(crate) value: f64,
     /// A paler end of the bar, such as the 99th percentile behind the median.
-    pub(super) beyond: Option<f64>,
-    pub(super) text: String,
-    pub(super) is_ours: bool,
+    pub(crate) beyond: Option<f64>,
+    pub(crate) text: String,
+    pub(crate) is_ours: bool,
 }
 
 /// A number with three digits that matter.
-pub(super) fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let digits = match value.abs() {
         value if value >= 99.95 => 0,
         value if value >= 9.995 => 1,
@@ -118,7 +117,7 @@ pub(super) fn short(value: f64) -> String {
 }
 
 /// A count with its thousands apart.
-pub(super) fn thousands(count: u64) -> String {
+pub(crate) fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
     groups.collect::<Vec<_>>().join(" ")

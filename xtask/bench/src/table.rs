@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::findings::{Figure, Findings};
+use crate::findings::{Figure, Findings};
 
 /// One table of all findings, and under which conditions each was made.
-pub(super) fn markdown<'a>(findings: impl IntoIterator<Item = &'a Findings>) -> String {
+pub(crate) fn markdown<'a>(findings: impl IntoIterator<Item = &'a Findings>) -> String {
     let mut table =
         String::from("| `--workload` | figure | measured | spread | aim | |\n|---|---|---|---|---|---|\n");
     let mut notes = String::new();
@@ -30,11 +30,10 @@ fn row(figure: &Figure) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::workloads::Workload;
 
     #[test]
     fn a_row_tells_aim_and_verdict() {
-        let mut findings = Findings::of(Workload::SingleRow, "few events".to_owned());
+        let mut findings = Findings::of("single-row", "few events".to_owned());
         findings.machine = "2 × Slow".to_owned();
         findings.add(Figure::new("rate", "66 k/s".to_owned(), "one run".to_owned()));
         findings
