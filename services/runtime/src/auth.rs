@@ -6,6 +6,7 @@
 //! and expiry required. Every refusal reads the same to the caller.
 
 mod keys;
+mod remembered;
 
 use std::{
     sync::Arc,
@@ -18,7 +19,7 @@ use tailrace::auth::v1::SigningKey;
 use tonic::{Code, Status, metadata::MetadataMap};
 use tracing::debug;
 
-use self::keys::Keys;
+use self::{keys::Keys, remembered::Remembered};
 use crate::{error::Problem, process::Misconfigured, settings::AuthSettings};
 
 /// The issuer and the audience of every access token.
@@ -57,12 +58,13 @@ impl Principal {
 #[derive(Clone, Debug)]
 pub struct Verifier {
     keys: Arc<Keys>,
+    remembered: Arc<Remembered>,
 }
 
 impl Verifier {
     /// Verifies with the keys that AuthService.ListSigningKeys gives. Connects when the first token comes.
     pub fn connect(settings: &AuthSettings) -> Result<Self, Misconfigured> {
-        Ok(Self { keys: Arc::new(Keys::published_at(&settings.auth_keys_url)?) })
+        Ok(Self { keys: Arc::new(Keys::published_at(&settings.auth_keys_url)?), remembered: Arc::default() })
     }
 
     /// Checks what [`Verifier::connect`] would refuse; needs no runtime and touches no network.
@@ -72,7 +74,7 @@ impl Verifier {
 
     /// Verifies with these keys and no others.
     pub fn fixed(keys: impl IntoIterator<Item = SigningKey>) -> Self {
-        Self { keys: Arc::new(Keys::fixed(keys)) }
+        Self { keys: Arc::new(Keys::fixed(keys)), remembered: Arc::default() }
     }
 
     /// The caller that the `authorization: Bearer …` entry names; `UNAUTHENTICATED` when there is none or it does not hold.
@@ -88,13 +90,19 @@ impl Verifier {
 
     /// The caller that `token` names.
     pub async fn verify(&self, token: &str) -> Result<Principal, Status> {
+        let (digest, now) = (Remembered::digest(token), SystemTime::now());
+        if let Some(principal) = self.remembered.find(&digest, now) {
+            return Ok(principal);
+        }
         let Some(key_id) = key_id(token) else { return Err(refused("header")) };
         let Some(key) = self.keys.find(&key_id).await? else { return Err(refused("key")) };
         let token = decode::<Claims>(token, &key, &validation()).map_err(|error| {
             debug!(auth.error = %error, "token refused");
             refused("claims")
         })?;
-        principal(token.claims).ok_or_else(|| refused("subject"))
+        let principal = principal(token.claims).ok_or_else(|| refused("subject"))?;
+        self.remembered.keep(digest, &principal, now);
+        Ok(principal)
     }
 }
 
