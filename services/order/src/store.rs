@@ -129,7 +129,7 @@ impl Store {
         let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&id, Type::UUID), (&buyer, Type::TEXT)];
         let (statement, parameters) = (&statement, &parameters);
         let work = |client: Connection| async move {
-            let row = client.query_typed_opt(statement, parameters).await;
+            let row = client.prepared_row(statement, parameters).await;
             row.map_err(Error::inside)?.as_ref().map(order_of).transpose()
         };
         self.database.run(Repeat::Harmless, work).await

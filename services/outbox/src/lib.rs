@@ -8,7 +8,7 @@
 //! Write::of(insert).execute(client, &Event)   entity + event in ONE statement: one round trip, atomic, nothing to roll back
 //! ```
 //!
-//! A statement is sent as one flight (parse, bind, execute, sync), so the second way costs exactly one network round
+//! A statement is prepared once for each connection, then sent as one flight (bind, execute, sync), so the second way costs exactly one network round
 //! trip. It is preferred to a pipelined BEGIN … COMMIT, which costs the same but leaves a connection inside a
 //! transaction when its caller is cancelled half-way.
 //!

@@ -199,7 +199,7 @@ impl Store {
         parameters: &[Parameter<'_>],
     ) -> Result<Option<Row>, Error> {
         let work = |client: Connection| async move {
-            client.query_typed_opt(statement, parameters).await.map_err(Error::inside)
+            client.prepared_row(statement, parameters).await.map_err(Error::inside)
         };
         self.database.run(repeat, work).await
     }

@@ -33,6 +33,23 @@ async fn create(mut orders: OrderServiceClient<Channel>, request_id: String) -> 
     }
 }
 
+/// Orders with ids of their own, until every connection to the database knows the statement; gives how many. The next one is a
+/// single flight: whoever keeps the answer back keeps back that of the commit.
+async fn warm_up(orders: &OrderServiceClient<Channel>) -> i64 {
+    const AT_ONCE: usize = 4;
+    const IN_TURN: usize = 16;
+    let id = || Uuid::new_v4().to_string();
+    let mut calls = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        calls.spawn(create(orders.clone(), id()));
+    }
+    calls.join_all().await;
+    for _ in 0..IN_TURN {
+        create(orders.clone(), id()).await;
+    }
+    (AT_ONCE + IN_TURN) as i64
+}
+
 /// How many rows a table has.
 async fn count(database: &Database, table: &str) -> i64 {
     let row = database.connect().await.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await;
@@ -75,13 +92,15 @@ async fn who_is_killed_between_the_commit_and_the_answer_answers_the_retry_as_if
     let running = Running::ready(proxy.url(), &keys_url).await;
     let request_id = Uuid::new_v4().to_string();
 
+    let before = warm_up(&OrderServiceClient::new(running.channel())).await;
+
     // The database's answers stay on their way: the order is committed, and the service does not know.
     proxy.hold_answers();
     let mut orders = OrderServiceClient::new(running.channel());
     let mut calls = JoinSet::new();
     let request = by(ADA, once(&request_id));
     calls.spawn(async move { orders.create_order(request).await });
-    until("the order to be committed", async || count(&database, "outbox").await == 1).await;
+    until("the order to be committed", async || count(&database, "outbox").await == before + 1).await;
     spawn_blocking(move || drop(running)).await.expect("killed");
     let lost = calls.join_next().await.expect("a call").expect("no panic").expect_err("no answer");
     assert_ne!(lost.code(), Code::InvalidArgument);
@@ -92,7 +111,12 @@ async fn who_is_killed_between_the_commit_and_the_answer_answers_the_retry_as_if
     let (_, again) = create(orders, request_id).await;
     assert_eq!(again, order);
     let id: Uuid = order.name.strip_prefix("orders/").expect("a name").parse().expect("an id");
-    let row = database.connect().await.query_one("SELECT id FROM orders", &[]).await.expect("one order");
+    let row = database
+        .connect()
+        .await
+        .query_one("SELECT id FROM orders ORDER BY id DESC LIMIT 1", &[])
+        .await
+        .expect("it");
     assert_eq!(row.get::<_, Uuid>(0), id, "it is the one that was committed");
     spawn_blocking(move || drop(running)).await.expect("killed");
 }
@@ -103,16 +127,18 @@ async fn an_answer_of_the_database_that_is_lost_is_found_again_and_the_caller_do
     let proxy = Proxy::start(&database.url()).await;
     let service = Service::start_at(proxy.url()).await;
     let request_id = Uuid::new_v4().to_string();
+    let before = warm_up(&service.orders()).await;
     proxy.hold_answers();
     let mut calls = JoinSet::new();
     let (mut orders, request) = (service.orders(), by(ADA, once(&request_id)));
     calls.spawn(async move { orders.create_order(request).await });
-    until("the order to be committed", async || count(&database, "outbox").await == 1).await;
+    until("the order to be committed", async || count(&database, "outbox").await == before + 1).await;
     proxy.cut();
     let order = calls.join_next().await.expect("a call").expect("no panic").expect("the order").into_inner();
     assert_eq!(order.buyer, ADA);
     let (_, again) = create(service.orders(), request_id).await;
     assert_eq!(again, order);
-    assert_eq!((count(&database, "orders").await, count(&database, "outbox").await), (1, 1));
+    let rows = (count(&database, "orders").await, count(&database, "outbox").await);
+    assert_eq!(rows, (before + 1, before + 1));
     service.stop().await;
 }

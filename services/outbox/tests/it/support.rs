@@ -8,12 +8,13 @@ use std::{
     },
 };
 
+use deadpool_postgres::ClientWrapper as Client;
 use tailrace_runtime::task;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::NoTls;
 use xtask::native::{Postgres, PostgresOptions, Scratch};
 
 /// What a service brings to the outbox.
@@ -39,7 +40,8 @@ impl Database {
         let administrator = connect(&POSTGRES.0.superuser_url("postgres")).await;
         administrator.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database");
         let database = Self { name };
-        tailrace_outbox::migrate(&mut database.connect().await, MIGRATIONS).await.expect("migrated");
+        let mut client = database.connect().await;
+        tailrace_outbox::migrate(&mut client, MIGRATIONS).await.expect("migrated");
         database
     }
 
@@ -63,8 +65,7 @@ impl Database {
 
 async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("Postgres answers");
-    task::spawn("connection", async move { drop(connection.await) });
-    client
+    Client::new(client, task::spawn("connection", async move { drop(connection.await) }))
 }
 
 /// How often the server said that it is ready for the next query, which ends each round trip.

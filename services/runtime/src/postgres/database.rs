@@ -18,7 +18,11 @@ use std::{
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use metrics::counter;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::{NoTls, error::SqlState};
+use tokio_postgres::{
+    NoTls, Row,
+    error::SqlState,
+    types::{ToSql, Type},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{debug, info};
 
@@ -164,6 +168,20 @@ type Place = Arc<Mutex<Option<Client>>>;
 pub struct Connection {
     client: Option<Client>,
     place: Place,
+}
+
+impl Connection {
+    /// The row that a statement gives, if there is one. It is prepared once for each connection, and planned for any parameters: for
+    /// statements whose way to their rows does not depend on them.
+    pub async fn prepared_row(
+        &self,
+        statement: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Option<Row>, tokio_postgres::Error> {
+        let (values, types): (Vec<_>, Vec<_>) = parameters.iter().cloned().unzip();
+        let prepared = self.prepare_typed_cached(statement, &types).await?;
+        self.query_opt(&prepared, &values).await
+    }
 }
 
 impl Deref for Connection {
