@@ -1,9 +1,12 @@
 //! The service over the wire: it agrees with every rule of the contract, and answers what is hostile exactly.
 
 use clap::Parser;
+use replication_protocol::Lsn;
 use service_testing::{
-    Authority, DEADLINE, Hostile, Sample, assert_damaged, assert_hostile_texts, assert_rules,
+    Authority, DEADLINE, Hostile, Sample, assert_damaged, assert_hostile_texts, assert_rules, told,
+    with_token,
 };
+use tailrace::relay::v1::relay_service_client::RelayServiceClient;
 use tailrace::relay::v1::relay_service_server::{RelayServiceServer, SERVICE_NAME};
 use tailrace_runtime::auth::OPERATOR_ROLE;
 use tailrace_runtime::grpc::{self, ServeError};
@@ -17,10 +20,22 @@ use tonic::service::Routes;
 use tonic::transport::Channel;
 
 use super::*;
-use crate::requests::desk;
+use crate::engine::Progress;
+use crate::requests::{Request as Question, desk};
 
 const SOURCE: &str = "sources/users";
 const DEAD_LETTER: &str = "sources/users/deadLetters/0-16B3748-0";
+
+const PROGRESS: Progress = Progress {
+    durable: Lsn::new(1),
+    received: Lsn::new(1),
+    in_flight_events: 0,
+    waiting_events: 0,
+    oldest_committed_at_us: None,
+    published_events: 0,
+    dead_letters: 0,
+    parked_keys: 0,
+};
 
 #[derive(Parser)]
 struct Cli {
@@ -38,10 +53,32 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
-        let cli: Cli = settings::parse_from(["relay", "--listen", "127.0.0.1:0"], &[]).expect("settings");
-        let (authority, context) = (Authority::generate(), Context::detached());
+        let context = Context::detached();
         let board = Board::new("users", context.readiness.condition("source users"));
-        let sources = vec![Shown { board, desk: desk().0 }];
+        Self::start_with(context, Shown { board, desk: desk().0 }).await
+    }
+
+    /// The same with a source that streams, and answers so.
+    async fn streaming(released: Released) -> Self {
+        let context = Context::detached();
+        let board = Board::new("users", context.readiness.condition("source users"));
+        board.streaming(PROGRESS, 1);
+        let (desk, mut requests) = desk();
+        task::spawn("desk", async move {
+            while let Some(request) = requests.recv().await {
+                match request {
+                    Question::List(answer) => drop(answer.send(Vec::new())),
+                    Question::Release(_, _, answer) => drop(answer.send(released.clone())),
+                }
+            }
+        });
+        Self::start_with(context, Shown { board, desk }).await
+    }
+
+    async fn start_with(context: Context, shown: Shown) -> Self {
+        let cli: Cli = settings::parse_from(["relay", "--listen", "127.0.0.1:0"], &[]).expect("settings");
+        let authority = Authority::generate();
+        let sources = vec![shown];
         let admin = Admin::new(sources, Verifier::fixed([authority.key()]));
         let listener = TcpListener::bind(cli.grpc.listen).await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -113,6 +150,23 @@ async fn hostile_texts_and_damaged_messages_get_an_exact_answer() {
         + assert_damaged(&served.channel, SERVICE_NAME, &requests).await;
     assert!(answers > 200, "{answers}");
     served.stop().await;
+}
+
+#[tokio::test]
+async fn a_release_that_fails_says_why() {
+    let still = Released::StillRefused("no route matches things.made.v1".to_owned());
+    let cases = [
+        (still, Code::FailedPrecondition, "DEAD_LETTER_STILL_REFUSED"),
+        (Released::NotFound, Code::NotFound, "DEAD_LETTER_NOT_FOUND"),
+    ];
+    for (released, code, reason) in cases {
+        let served = Served::streaming(released).await;
+        let request = RedriveDeadLetterRequest { name: DEAD_LETTER.to_owned() };
+        let mut relay = RelayServiceClient::new(served.channel.clone());
+        let outcome = relay.redrive_dead_letter(with_token(request, &served.token)).await;
+        assert_eq!(told(&outcome.expect_err("not released")), (code, reason.to_owned()));
+        served.stop().await;
+    }
 }
 
 #[tokio::test]

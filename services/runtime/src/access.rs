@@ -115,6 +115,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use prost::Message as _;
+    use tonic_types::StatusExt as _;
 
     use super::*;
 
@@ -137,6 +138,13 @@ mod tests {
         let distinct: BTreeSet<String> = rows.iter().cloned().collect();
         assert_eq!(distinct, rpcs());
         assert_eq!(distinct.len(), rows.len(), "no RPC has two rows");
+    }
+
+    #[test]
+    fn without_the_guard_nobody_may_do_anything() {
+        let status = Caller::of(&Request::new(())).expect_err("nobody let it in");
+        let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+        assert_eq!((status.code(), reason.as_deref()), (Code::PermissionDenied, Some("CALL_NOT_ALLOWED")));
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod contract;
 mod errors;
 mod hostile;
 mod raw;
+#[cfg(test)]
+mod reasons;
 mod rules;
 mod web;
 

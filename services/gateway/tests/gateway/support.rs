@@ -21,6 +21,7 @@ use rdkafka::{
     message::{Header as KafkaHeader, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
+pub(crate) use service_testing::told as reason;
 use tailrace::{
     auth::v1::SigningKey,
     event::v1::Event,
@@ -33,8 +34,7 @@ use tailrace::{
 };
 use tailrace_runtime::{auth::Verifier, process::Context, settings};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
-use tonic::{Code, Request, Status, Streaming, transport::Channel};
-use tonic_types::StatusExt as _;
+use tonic::{Request, Status, Streaming, transport::Channel};
 use xtask::native::{Kafka, KafkaOptions, Scratch};
 
 /// What no step of a test takes longer than.
@@ -369,12 +369,6 @@ impl Subscriber {
 
 pub(crate) fn payload(event: &Event) -> String {
     String::from_utf8(event.payload.to_vec()).expect("text")
-}
-
-/// Code and reason of a refusal.
-pub(crate) fn reason(status: &Status) -> (Code, String) {
-    let details = status.get_error_details();
-    (status.code(), details.error_info().map(|info| info.reason.clone()).unwrap_or_default())
 }
 
 /// That offsets grow in every partition.

@@ -3,23 +3,34 @@
 
 use http::HeaderMap;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use super::deadline;
 use crate::error::Problem;
 
 const DETAILS: &str = "grpc-status-details-bin";
 
-/// Gives the status in `headers` a reason, if it is an error that has none. Call it where the call's id is known.
-pub(super) fn explain(headers: &mut HeaderMap) {
-    if headers.contains_key(DETAILS) {
+/// Gives the status in `headers` a reason, if it is an error that has none, and the id of the call, if it does not name it: what
+/// ends a stream is made by a task of its own, which serves no call.
+pub(super) fn explain(headers: &mut HeaderMap, call_id: &str) {
+    // Most answers are no errors.
+    if headers.get(Status::GRPC_STATUS).is_none_or(|code| code == "0") {
         return;
     }
-    let Some(problem) = Status::from_header_map(headers).as_ref().and_then(problem_of) else { return };
-    for name in [Status::GRPC_STATUS, Status::GRPC_MESSAGE] {
+    let Some(told) = Status::from_header_map(headers) else { return };
+    let is_explained = headers.contains_key(DETAILS);
+    let status = if is_explained { Some(told) } else { problem_of(&told).map(Problem::into_status) };
+    let Some(status) = status else { return };
+    let mut details = status.get_error_details();
+    if is_explained && details.request_info().is_some() {
+        return;
+    }
+    details.set_request_info(call_id, "");
+    for name in [Status::GRPC_STATUS.as_str(), Status::GRPC_MESSAGE.as_str(), DETAILS] {
         headers.remove(name);
     }
     // It fails only where a detail is no header value, and these are base64.
-    let _ = problem.into_status().add_header(headers);
+    let _ = Status::with_error_details(status.code(), status.message(), details).add_header(headers);
 }
 
 fn problem_of(status: &Status) -> Option<Problem> {

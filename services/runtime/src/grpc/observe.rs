@@ -80,7 +80,7 @@ where
                 let response = timeout(limit, handler).await;
                 let response = response.map_or_else(|_| deadline::answer(), |Ok(response)| response);
                 let (mut head, body) = response.into_parts();
-                explain(&mut head.headers);
+                explain(&mut head.headers, &call.request_id);
                 (head, body)
             };
             let (mut head, body) = request::scope(call.request_id.clone(), explained).await;
@@ -170,8 +170,9 @@ impl http_body::Body for ObservedBody {
         }
         let span = self.call.span.clone();
         let _entered = span.enter();
-        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
-            if let Some(trailers) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.trailers_ref()) {
+        if let Poll::Ready(mut frame) = Pin::new(&mut self.inner).poll_frame(context) {
+            if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
+                explain(trailers, &self.call.request_id);
                 self.call.saw(trailers);
             }
             return Poll::Ready(frame);
@@ -179,7 +180,8 @@ impl http_body::Body for ObservedBody {
         // Only a stream waits after its head: a single answer is there at once. Nothing of it is cut off.
         ready!(self.stop.as_mut().poll(context));
         self.ended = true;
-        let trailers = come_back();
+        let mut trailers = come_back();
+        explain(&mut trailers, &self.call.request_id);
         self.call.saw(&trailers);
         Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }

@@ -5,9 +5,10 @@ use tailrace::{
     user::v1::GetUserRequest,
 };
 use tailrace_runtime::{auth::Verifier, settings::AuthSettings};
+use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::support::{Database, PASSWORD, Service, reason, with_token};
+use crate::support::{Database, PASSWORD, Service, details, reason, with_token};
 
 fn login(email: &str, password: &str) -> LoginRequest {
     LoginRequest { email: email.to_owned(), password: password.to_owned() }
@@ -61,5 +62,25 @@ async fn calls_without_a_valid_token_are_refused() {
     token.truncate(token.len() - 4);
     let forged = service.users().get_user(with_token(get, &token)).await.expect_err("a forged token");
     assert_eq!((forged.code(), reason(&forged).as_str()), (Code::Unauthenticated, "TOKEN_INVALID"));
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_when_too_many_passwords_are_checked_is_told_when_to_come_back() {
+    let database = Database::new().await;
+    let service = Service::start(&database).await;
+    let clients = [service.auth(), service.auth(), service.auth()];
+    let mut calls = JoinSet::new();
+    for number in 0..240 {
+        let (mut auth, email) = (clients[number % clients.len()].clone(), format!("{number}@example.org"));
+        calls.spawn(async move { auth.login(login(&email, PASSWORD)).await.expect_err("nobody") });
+    }
+    let answers = calls.join_all().await;
+    let shed: Vec<_> = answers.iter().filter(|status| status.code() == Code::ResourceExhausted).collect();
+    assert!(!shed.is_empty() && shed.len() < answers.len(), "{} of {}", shed.len(), answers.len());
+    for status in shed {
+        assert_eq!(reason(status), "OVERLOADED");
+        assert!(details(status).retry_info().is_some(), "{status:?}");
+    }
     service.stop().await;
 }
