@@ -24,7 +24,16 @@ pub(super) struct Pgbench {
     runs: u64,
 }
 
-/// A call that is due.
+/// How statements are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// Parsed and planned each time.
+    Extended,
+    /// Parsed once for each connection.
+    Prepared,
+}
+
+/// A transaction of the log.
 struct Transaction {
     ended_s: f64,
     latency_ms: f64,
@@ -45,6 +54,7 @@ impl Pgbench {
         clients: u32,
         seconds: u32,
         rate: Option<f64>,
+        protocol: Protocol,
     ) -> Result<Done> {
         self.runs += 1;
         let folder = servers.scratch.path().join(format!("pgbench-{}-{}", self.database, self.runs));
@@ -52,7 +62,7 @@ impl Pgbench {
         let url = servers.postgres.superuser_url(self.database);
         let whole_s = seconds + WARM_UP.as_secs() as u32;
         let mut launch = Launch::new("pgbench", program()?, folder.join("output"))
-            .args(["--no-vacuum", "--protocol=extended", "--log"])
+            .args(["--no-vacuum", protocol.option(), "--log"])
             .args([
                 format!("--client={clients}"),
                 format!("--jobs={}", THREADS.min(clients)),
@@ -66,6 +76,15 @@ impl Pgbench {
         }
         launch.arg(url).run(Duration::from_secs(whole_s.into()) + GRACE)?;
         counted(&transactions(&folder)?, seconds)
+    }
+}
+
+impl Protocol {
+    fn option(self) -> &'static str {
+        match self {
+            Self::Extended => "--protocol=extended",
+            Self::Prepared => "--protocol=prepared",
+        }
     }
 }
 

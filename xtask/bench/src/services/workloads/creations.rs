@@ -13,7 +13,7 @@ use crate::findings::{Figure, Findings, short};
 use crate::services::Options;
 use crate::services::calls::Calls;
 use crate::services::load::{Done, closed, open};
-use crate::services::pgbench::Pgbench;
+use crate::services::pgbench::{Pgbench, Protocol};
 use crate::services::servers::{Servers, Service};
 use crate::statistics::median;
 
@@ -106,8 +106,7 @@ impl Comparison<'_> {
     ) -> Result<Findings> {
         let (pairs, seconds) = (self.options.pairs(), self.options.seconds());
         let conditions = format!(
-            "{pairs} pairs of runs of {seconds} s for each count of clients, who begins changes; `fsync` on; pgbench with \
-             `--protocol=extended`; the service with its default of 16 connections; {words}"
+            "{pairs} pairs of runs of {seconds} s for each count of clients, who begins changes; {words}"
         );
         let mut findings = Findings::of(workload, conditions);
         let mut runs = Vec::new();
@@ -122,6 +121,7 @@ impl Comparison<'_> {
             self.pairs(&mut pgbench, HALF_CLIENTS, Some(half_rate), seconds * HALF_FACTOR, &call).await?;
         tell_latencies(&mut findings, half_rate, &pairs);
         runs.push(json!({ "rate": half_rate, "pairs": pairs }));
+        self.tell_prepared(&mut findings, &mut pgbench)?;
         self.tell_costs(&mut findings, &call).await?;
         findings.runs = json!(runs);
         Ok(findings)
@@ -137,7 +137,8 @@ impl Comparison<'_> {
     ) -> Result<Vec<Pair>> {
         let mut pairs = Vec::new();
         for number in 0..self.options.pairs() {
-            let ceiling = |pgbench: &mut Pgbench| pgbench.run(self.servers, clients, seconds, rate);
+            let ceiling =
+                |pgbench: &mut Pgbench| pgbench.run(self.servers, clients, seconds, rate, Protocol::Extended);
             let early = if number % 2 == 0 { Some(ceiling(pgbench)?) } else { None };
             let service = match rate {
                 None => closed(clients, seconds, call.clone()).await?,
@@ -151,6 +152,17 @@ impl Comparison<'_> {
             pairs.push(Pair { pgbench, service });
         }
         Ok(pairs)
+    }
+
+    /// What the database can do when it need not parse either.
+    fn tell_prepared(&self, findings: &mut Findings, pgbench: &mut Pgbench) -> Result<()> {
+        for clients in &CLIENTS[1..] {
+            let seconds = self.options.seconds();
+            let done = pgbench.run(self.servers, *clients, seconds, None, Protocol::Prepared)?;
+            let what = format!("{clients} clients: pgbench with prepared statements");
+            findings.add(Figure::new(what, format!("{} /s", short(done.per_second)), "one run".to_owned()));
+        }
+        Ok(())
     }
 
     /// Where the time goes at full load, and how much memory it takes.

@@ -9,7 +9,7 @@ use crate::findings::{Figure, Findings, short, thousands};
 use crate::services::Options;
 use crate::services::calls::Calls;
 use crate::services::load::closed;
-use crate::services::pgbench::Pgbench;
+use crate::services::pgbench::{Pgbench, Protocol};
 use crate::services::servers::Servers;
 use crate::statistics::median;
 
@@ -41,7 +41,7 @@ pub(super) async fn measure(options: &Options) -> Result<Findings> {
     let seconds = options.seconds();
     let (mut rates, mut ceilings, mut runs, mut costs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.pairs() {
-        let ceiling = pgbench.run(&servers, CLIENTS, seconds, None)?;
+        let ceiling = pgbench.run(&servers, CLIENTS, seconds, None, Protocol::Extended)?;
         let before = servers.cpu_times(&servers.orders)?;
         let calls = calls.clone();
         let done = closed(CLIENTS, seconds, move |number| calls.clone().get_order(number)).await?;
@@ -72,6 +72,9 @@ pub(super) async fn measure(options: &Options) -> Result<Findings> {
     findings.add(figure.aim("≥ 15 000/s", median(&rates) >= RATE_AIM));
     let ratios: Vec<f64> = rates.iter().zip(&ceilings).map(|(rate, ceiling)| rate / ceiling).collect();
     findings.add(Figure::median("next to pgbench", &ratios, "×"));
+    let prepared = pgbench.run(&servers, CLIENTS, seconds, None, Protocol::Prepared)?;
+    let rate = format!("{} /s", short(prepared.per_second));
+    findings.add(Figure::new("pgbench with prepared statements", rate, "one run".to_owned()));
     for (index, who) in ["service", "Postgres", "load"].into_iter().enumerate() {
         let of_one: Vec<f64> = costs.iter().map(|cost| cost[index]).collect();
         findings.add(Figure::median(format!("processor time of a call: {who}"), &of_one, "µs"));
