@@ -196,8 +196,9 @@ async fn a_second_loss_is_told() {
 #[tokio::test]
 async fn a_deadline_and_a_caller_who_goes_away_end_the_statement() {
     let database = Database::new().await;
-    // One connection: a statement that went on would keep everybody else waiting.
-    let service = Service::start_with(&database.url(), &["--database-connections-max", "1"]).await;
+    // One connection, and time enough: a statement that went on would keep everybody else waiting.
+    let alone = ["--database-connections-max", "1", "--database-statement-timeout", "10m"];
+    let service = Service::start_with(&database.url(), &alone).await;
     let administrator = database.connect().await;
     for is_deadline in [true, false] {
         let locked = lock(&database).await;
