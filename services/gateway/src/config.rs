@@ -9,6 +9,7 @@ use tailrace_runtime::{
     process::Misconfigured,
     settings::{AuthSettings, GrpcSettings, ProcessSettings},
 };
+use tailrace_topics::is_topic;
 
 /// What differs from process to process: the ports.
 pub const DEFAULTS: [(&str, &str); 2] = [("listen", "127.0.0.1:5005"), ("ops_listen", "127.0.0.1:9105")];
@@ -234,8 +235,7 @@ impl TopicSettings {
             return Err(Misconfigured::new("TAILRACE_KAFKA_BROKERS: name at least one `host:port`"));
         }
         for topic in self.topics.iter().chain([&self.dead_letter_topic]) {
-            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-            if topic.is_empty() || topic.len() > 249 || !topic.chars().all(legal) {
+            if !is_topic(topic) {
                 return Err(Misconfigured::new(format!(
                     "TAILRACE_TOPICS: {topic:?} is not a name of a Kafka topic"
                 )));

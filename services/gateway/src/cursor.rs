@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use thiserror::Error;
 
-use crate::event::Partition;
+use tailrace_topics::Partition;
 
 /// The longest token that is read; the contract says the same.
 pub const CURSOR_CHARS_MAX: usize = 8192;

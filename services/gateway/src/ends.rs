@@ -6,20 +6,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rdkafka::error::KafkaResult;
 use tailrace_runtime::task;
+use tailrace_topics::{Client, Kafka, KafkaResult, Partition, watermarks};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
 use tracing::debug;
 
-use crate::{
-    event::Partition,
-    feed::Feed,
-    hub::Hub,
-    kafka::{self, Client, Kafka},
-};
+use crate::{feed::Feed, hub::Hub};
 
 /// How long a stream's beginning waits at most; without Kafka it begins with what is known.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -93,7 +88,7 @@ async fn answer(kafka: Kafka, hub: Arc<Hub>, mut waiting: mpsc::Receiver<oneshot
 
 fn look(client: &Client, partitions: Vec<Partition>) -> KafkaResult<Vec<(Partition, i64, i64)>> {
     let look = |partition: Partition| {
-        let (start, end) = kafka::watermarks(client, &partition.topic, partition.number)?;
+        let (start, end) = watermarks(client, &partition.topic, partition.number)?;
         Ok((partition, start, end))
     };
     partitions.into_iter().map(look).collect()

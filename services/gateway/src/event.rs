@@ -3,16 +3,13 @@
 //! Nothing is validated here: a record without CloudEvents headers is an event with empty attributes, because a
 //! watcher must see what lies in the topic.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use pbjson_types::Timestamp;
 use prost::{Message as _, encoding::WireType};
 use tailrace::event::v1::{Event, Header};
+use tailrace_topics::{Partition, Record};
 
 /// The header that names the user who may see an event.
 const OWNER: &str = "tailrace_owner";
@@ -22,47 +19,6 @@ const EVENT_FIELD: u32 = 2;
 
 /// What an entry costs beside its bytes: the struct, its owner and its place in the ring.
 const ENTRY_OVERHEAD_BYTES: usize = 192;
-
-/// A partition of a topic.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Partition {
-    /// The topic.
-    pub topic: Arc<str>,
-    /// The number within the topic.
-    pub number: i32,
-}
-
-impl Partition {
-    /// The partition `number` of `topic`.
-    pub fn new(topic: impl Into<Arc<str>>, number: i32) -> Self {
-        Self { topic: topic.into(), number }
-    }
-}
-
-impl fmt::Display for Partition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.topic, self.number)
-    }
-}
-
-impl fmt::Debug for Partition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// A record as it was read, borrowed from the client that read it.
-#[derive(Debug, Default)]
-pub struct Record<'a> {
-    /// The record's key.
-    pub key: Option<&'a [u8]>,
-    /// The record's value.
-    pub value: Option<&'a [u8]>,
-    /// CreateTime, in milliseconds since 1970.
-    pub create_time_ms: Option<i64>,
-    /// The headers in their order.
-    pub headers: Vec<(&'a str, &'a [u8])>,
-}
 
 /// An event of one partition, shared by all who watch it.
 #[derive(Debug)]
@@ -80,13 +36,13 @@ pub struct Entry {
 impl Entry {
     /// Encodes the record that lies at `offset` of `partition` and was received at `received`.
     pub fn encode(partition: &Partition, offset: i64, record: &Record<'_>, received: SystemTime) -> Self {
-        let commit_time = attribute(record, "ce_time").and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let commit_time = record.header("ce_time").and_then(|text| text.parse::<jiff::Timestamp>().ok());
         let event = Event {
-            id: attribute(record, "ce_id").unwrap_or_default().to_owned(),
-            r#type: attribute(record, "ce_type").unwrap_or_default().to_owned(),
-            source: attribute(record, "ce_source").unwrap_or_default().to_owned(),
-            subject: attribute(record, "ce_subject").unwrap_or_default().to_owned(),
-            content_type: attribute(record, "content-type").unwrap_or_default().to_owned(),
+            id: record.header("ce_id").unwrap_or_default().to_owned(),
+            r#type: record.header("ce_type").unwrap_or_default().to_owned(),
+            source: record.header("ce_source").unwrap_or_default().to_owned(),
+            subject: record.header("ce_subject").unwrap_or_default().to_owned(),
+            content_type: record.header("content-type").unwrap_or_default().to_owned(),
             payload: Bytes::copy_from_slice(record.value.unwrap_or_default()),
             topic: partition.topic.to_string(),
             partition: partition.number,
@@ -131,14 +87,6 @@ fn from_millis(ms: i64) -> SystemTime {
 }
 
 /// The first header of that name, if it is text.
-fn attribute<'a>(record: &Record<'a>, name: &str) -> Option<&'a str> {
-    record
-        .headers
-        .iter()
-        .find(|(header, _)| *header == name)
-        .and_then(|(_, value)| std::str::from_utf8(value).ok())
-}
-
 /// The owner, if the record names exactly one: with two nobody can tell who may see it.
 fn owner(record: &Record<'_>) -> Option<Box<str>> {
     let mut owners = record.headers.iter().filter(|(name, _)| *name == OWNER);

@@ -19,7 +19,9 @@ use std::{
     sync::Arc,
 };
 
-use crate::event::{Entry, Partition};
+use tailrace_topics::Partition;
+
+use crate::event::Entry;
 
 /// The most partitions one gateway reads: a cursor names each and is bounded in length.
 pub const PARTITIONS_MAX: usize = 512;

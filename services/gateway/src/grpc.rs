@@ -111,7 +111,7 @@ impl EventStream {
         &self,
         newest: &Newest,
         wanted: &[Range],
-    ) -> Result<Vec<(crate::event::Partition, crate::newest::Mark)>, Status> {
+    ) -> Result<Vec<(tailrace_topics::Partition, crate::newest::Mark)>, Status> {
         let mut replayed = self.surroundings.replays.start(wanted.to_vec()).await;
         let mut marks = Vec::new();
         loop {

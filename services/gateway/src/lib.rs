@@ -18,7 +18,6 @@ pub mod feed;
 pub mod filter;
 pub mod grpc;
 pub mod hub;
-pub mod kafka;
 pub mod mailbox;
 pub mod newest;
 pub mod replay;
@@ -27,19 +26,17 @@ pub mod watch;
 pub mod web;
 pub mod wire;
 
-use std::{sync::Arc, thread};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tailrace_runtime::{auth::Verifier, process::Context};
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, oneshot},
-};
+use tailrace_topics::{Consumer, Kafka};
+use tokio::{net::TcpListener, sync::mpsc};
 use tonic::{server::NamedService, service::Routes};
 
 use crate::{
-    admission::Admission, config::Settings, consumer::Consumer, ends::Ends, feed::Feed, filter::Catalog,
-    grpc::EventStream, hub::Hub, kafka::Kafka, replay::Replays, watch::Surroundings, wire::EventStreamServer,
+    admission::Admission, config::Settings, consumer::Filling, ends::Ends, feed::Feed, filter::Catalog,
+    grpc::EventStream, hub::Hub, replay::Replays, watch::Surroundings, wire::EventStreamServer,
 };
 
 /// Where a gateway is reached.
@@ -59,13 +56,12 @@ pub async fn run(
     context: Context,
 ) -> anyhow::Result<()> {
     let catalog = Catalog::new(settings.topics.topics.clone(), settings.topics.dead_letter_topic.clone());
-    let kafka = Kafka::new(&settings.topics.kafka_brokers);
+    let kafka = Kafka::new(&settings.topics.kafka_brokers, "tailrace-gateway");
     let hub = Arc::new(Hub::new(Feed::new(settings.topics.feed_bytes_max)));
     let consumer = Consumer {
         kafka: kafka.clone(),
         topics: catalog.all(),
-        look_back_offsets: settings.topics.look_back_offsets,
-        hub: Arc::clone(&hub),
+        sink: Filling { hub: Arc::clone(&hub), look_back_offsets: settings.topics.look_back_offsets },
         condition: context.readiness.condition("kafka"),
         shutdown: context.shutdown.clone(),
     };
@@ -105,19 +101,8 @@ pub async fn run(
             None => Ok(()),
         }
     };
-    tokio::try_join!(grpc, web, consume(consumer))?;
+    tokio::try_join!(grpc, web, async { consumer.run().await.map_err(anyhow::Error::from) })?;
     // Nothing is ever sent: this is the end of the last stream.
     let _ = streams_end.recv().await;
     Ok(())
-}
-
-/// Runs the consumer on a thread of its own.
-async fn consume(consumer: Consumer) -> anyhow::Result<()> {
-    let (done, ended) = oneshot::channel();
-    thread::Builder::new().name("consumer".to_owned()).spawn(move || {
-        consumer.run();
-        // Whoever waited may be gone.
-        let _ = done.send(());
-    })?;
-    ended.await.context("the consumer broke down")
 }

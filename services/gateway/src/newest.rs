@@ -8,8 +8,10 @@ use std::{
     sync::Arc,
 };
 
+use tailrace_topics::Partition;
+
 use crate::{
-    event::{Entry, Partition},
+    event::Entry,
     feed::{Feed, Log},
     filter::Filter,
     subscription::Range,

@@ -5,20 +5,16 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use metrics::counter;
-use rdkafka::error::KafkaError;
+use tailrace_topics::{Client, Kafka, KafkaError, Partition, Read, Reader, watermarks};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::warn;
 
-use crate::{
-    event::{Entry, Partition},
-    kafka::{self, Client, Kafka, Read, Reader},
-    subscription::Range,
-};
+use crate::{event::Entry, subscription::Range};
 
 /// How long a replay waits for the next record before it gives up.
 const STALLED_AFTER: Duration = Duration::from_secs(15);
@@ -93,7 +89,7 @@ impl Replays {
         let kafka = self.kafka.clone();
         let look = tokio::task::spawn_blocking(move || {
             let client = kafka.client()?;
-            kafka::watermarks(&client, &partition.topic, partition.number)
+            watermarks(&client, &partition.topic, partition.number)
         });
         match look.await.ok()? {
             Ok(bounds) => Some(bounds),
@@ -146,7 +142,11 @@ fn next(
     let began = Instant::now();
     while began.elapsed() < STALLED_AFTER {
         match reader.poll(index, POLL_INTERVAL) {
-            Some(Read::Record(entry)) if entry.offset < range.to => return Ok(Head::Entry(entry)),
+            Some(Read::Record(message)) if message.offset() < range.to => {
+                let (offset, record) = (message.offset(), message.record());
+                let entry = Entry::encode(&range.partition, offset, &record, SystemTime::now());
+                return Ok(Head::Entry(entry));
+            }
             Some(Read::Record(_) | Read::End(_)) => return Ok(Head::Done),
             Some(Read::Failed(error)) => return Err(error.into()),
             None => {}

@@ -11,10 +11,11 @@ use std::{
 };
 
 use tailrace::stream::v1::watch_response::{CaughtUp, Gap, Heartbeat, Message, gap::Reason};
+use tailrace_topics::Partition;
 
 use crate::{
     cursor::{self, Cursor},
-    event::{Entry, Partition, from_system_time},
+    event::{Entry, from_system_time},
     feed::{Feed, Log},
     filter::Filter,
     wire::Frame,

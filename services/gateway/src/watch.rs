@@ -16,6 +16,7 @@ use std::{
 
 use metrics::{counter, gauge};
 use tailrace_runtime::shutdown::Shutdown;
+use tailrace_topics::Partition;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout},
@@ -24,7 +25,6 @@ use tokio::{
 use crate::{
     admission::Admitted,
     error::End,
-    event::Partition,
     hub::Hub,
     mailbox::{Closed, Sender},
     replay::{Replayed, Replays},

@@ -162,7 +162,9 @@ mod tests {
     use tailrace::stream::v1::watch_response::{CaughtUp, Gap};
 
     use super::*;
-    use crate::event::{Entry, Partition, Record};
+    use tailrace_topics::{Partition, Record};
+
+    use crate::event::Entry;
 
     fn check(frame: &Frame) {
         let mut bytes = Vec::new();

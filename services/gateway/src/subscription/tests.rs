@@ -22,10 +22,10 @@ fn other() -> Partition {
 
 /// An event that commits at its offset, in milliseconds.
 fn entry(partition: &Partition, offset: i64, owner: &str) -> Entry {
-    let record = crate::event::Record {
+    let record = tailrace_topics::Record {
         create_time_ms: Some(offset),
         headers: vec![("tailrace_owner", owner.as_bytes())],
-        ..crate::event::Record::default()
+        ..tailrace_topics::Record::default()
     };
     Entry::encode(partition, offset, &record, SystemTime::UNIX_EPOCH)
 }

@@ -9,11 +9,12 @@
 //! Nothing is committed and no group is joined: where to read is the caller's affair.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use rdkafka::{
@@ -25,8 +26,6 @@ use rdkafka::{
 };
 use tracing::debug;
 
-use crate::event::{Entry, Partition, Record};
-
 /// How long one question to the cluster may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -37,19 +36,57 @@ const FETCH_WAIT_MS_MAX: &str = "50";
 /// How much one client may hold that nobody took yet, in KiB.
 const QUEUED_KIB_MAX: &str = "8192";
 
+/// The longest name of a topic, in bytes.
+const TOPIC_BYTES_MAX: usize = 249;
+
+/// Whether Kafka takes `name` as a topic's.
+pub fn is_topic(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !name.is_empty() && name.len() <= TOPIC_BYTES_MAX && name.chars().all(legal)
+}
+
+/// A partition of a topic.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The number within the topic.
+    pub number: i32,
+}
+
+impl Partition {
+    /// The partition `number` of `topic`.
+    pub fn new(topic: impl Into<Arc<str>>, number: i32) -> Self {
+        Self { topic: topic.into(), number }
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.number)
+    }
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 /// Makes clients of one cluster.
 #[derive(Clone, Debug)]
 pub struct Kafka {
     brokers: String,
+    client_id: &'static str,
 }
 
 /// A client of the cluster.
 pub type Client = BaseConsumer<Context>;
 
 impl Kafka {
-    /// The cluster that `brokers` (`host:port,…`) lead to.
-    pub fn new(brokers: impl Into<String>) -> Self {
-        Self { brokers: brokers.into() }
+    /// The cluster that `brokers` (`host:port,…`) lead to, which knows the clients by `client_id`.
+    pub fn new(brokers: impl Into<String>, client_id: &'static str) -> Self {
+        Self { brokers: brokers.into(), client_id }
     }
 
     /// The addresses to begin with.
@@ -61,9 +98,9 @@ impl Kafka {
     pub fn client(&self) -> KafkaResult<Arc<Client>> {
         let client = ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
-            .set("client.id", "tailrace-gateway")
+            .set("client.id", self.client_id)
             // The library insists on a group name before it assigns; the group is never joined.
-            .set("group.id", "tailrace-gateway")
+            .set("group.id", self.client_id)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
@@ -122,11 +159,58 @@ fn end_offset(reason: &str) -> Option<i64> {
     digits.parse().ok()
 }
 
+/// A record where the client holds it.
+#[derive(Debug)]
+pub struct Message<'a>(BorrowedMessage<'a>);
+
+impl Message<'_> {
+    /// Its offset.
+    pub fn offset(&self) -> i64 {
+        self.0.offset()
+    }
+
+    /// What it holds.
+    pub fn record(&self) -> Record<'_> {
+        let headers = self.0.headers();
+        Record {
+            key: self.0.key(),
+            value: self.0.payload(),
+            create_time_ms: self.0.timestamp().to_millis(),
+            headers: headers
+                .map(|headers| {
+                    headers.iter().map(|header| (header.key, header.value.unwrap_or_default())).collect()
+                })
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// A record, borrowed from the client that read it.
+#[derive(Debug, Default)]
+pub struct Record<'a> {
+    /// The record's key.
+    pub key: Option<&'a [u8]>,
+    /// The record's value.
+    pub value: Option<&'a [u8]>,
+    /// CreateTime, in milliseconds since 1970.
+    pub create_time_ms: Option<i64>,
+    /// The headers in their order.
+    pub headers: Vec<(&'a str, &'a [u8])>,
+}
+
+impl<'a> Record<'a> {
+    /// The value of the header `name`, if it is text.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        let (_, value) = self.headers.iter().find(|(found, _)| *found == name)?;
+        std::str::from_utf8(value).ok()
+    }
+}
+
 /// What a partition gave.
 #[derive(Debug)]
-pub enum Read {
+pub enum Read<'a> {
     /// A record.
-    Record(Entry),
+    Record(Message<'a>),
     /// The end of the partition as it is now; the next offset, when it is known.
     End(Option<i64>),
     /// The partition cannot be read on.
@@ -175,10 +259,10 @@ impl Reader {
     }
 
     /// Takes what the partition gives next, waiting for it at most that long.
-    pub fn poll(&self, index: usize, timeout: Duration) -> Option<Read> {
-        let (partition, queue) = &self.queues[index];
+    pub fn poll(&self, index: usize, timeout: Duration) -> Option<Read<'_>> {
+        let (_, queue) = &self.queues[index];
         Some(match queue.poll(timeout)? {
-            Ok(message) => Read::Record(entry(partition, &message)),
+            Ok(message) => Read::Record(Message(message)),
             Err(KafkaError::PartitionEOF(_)) => {
                 let end = self.client.context().end.load(Ordering::Relaxed);
                 Read::End((end != UNKNOWN_END).then_some(end))
@@ -197,21 +281,6 @@ impl Reader {
             Err(_) => None,
         }
     }
-}
-
-fn entry(partition: &Partition, message: &BorrowedMessage<'_>) -> Entry {
-    let headers = message.headers();
-    let record = Record {
-        key: message.key(),
-        value: message.payload(),
-        create_time_ms: message.timestamp().to_millis(),
-        headers: headers
-            .map(|headers| {
-                headers.iter().map(|header| (header.key, header.value.unwrap_or_default())).collect()
-            })
-            .unwrap_or_default(),
-    };
-    Entry::encode(partition, message.offset(), &record, SystemTime::now())
 }
 
 /// What the cluster holds of some topics.
