@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Kind},
     filter::Filter,
     order::{Basket, FIRST_VERSION, Order, State},
+    projection::buyers::Buyers,
     store::{Store, Written},
     wire,
 };
@@ -23,6 +24,7 @@ const ATTEMPTS_MAX: usize = 3;
 /// The orders, and everything that can be done with them.
 pub(crate) struct Orders {
     store: Store,
+    buyers: Buyers,
 }
 
 /// Which order to cancel.
@@ -36,12 +38,12 @@ pub(crate) struct Cancellation {
 }
 
 impl Orders {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Store, buyers: Buyers) -> Self {
+        Self { store, buyers }
     }
 
     /// Creates an order of `buyer` and the event that tells it. A `request` that was carried out before gives the answer
-    /// of then.
+    /// of then. A buyer who is not known here yet is waited for a little.
     pub(crate) async fn create(
         &self,
         buyer: String,
@@ -49,23 +51,22 @@ impl Orders {
         request: Option<Request>,
         trace: &TraceContext,
     ) -> Result<OrderMessage, Error> {
-        let now = clock::now();
-        let order = Order {
-            id: Uuid::now_v7(),
-            buyer,
-            basket,
-            state: State::Placed,
-            version: FIRST_VERSION,
-            create_time: now,
-            update_time: now,
-        };
-        let event = wire::created_event(&order, trace).map_err(Error::inside)?;
-        let answer = wire::message(&order);
-        match self.store.create(&order, request.as_ref(), &answer.encode_to_vec(), &event).await? {
-            Written::Done => Ok(answer),
-            Written::RequestSeen => self.answer_of(request.as_ref()).await,
-            Written::Overtaken => Err(Error::inside("an insert wrote nothing")),
+        for _ in 0..ATTEMPTS_MAX {
+            let order = placed(buyer.clone(), basket.clone());
+            let event = wire::created_event(&order, trace).map_err(Error::inside)?;
+            let answer = wire::message(&order);
+            match self.store.create(&order, request.as_ref(), &answer.encode_to_vec(), &event).await? {
+                Written::Done => return Ok(answer),
+                Written::RequestSeen => return self.answer_of(request.as_ref()).await,
+                Written::Overtaken => {}
+            }
+            // The statement found no such buyer. He may have ordered before he was deleted, and ask again.
+            if let Some(answer) = self.remembered(request.as_ref()).await? {
+                return Ok(answer);
+            }
+            self.buyers.admit(&buyer).await?;
         }
+        Err(Kind::Contended.into())
     }
 
     /// The order `id`, if `buyer` bought it; no buyer: whoever did.
@@ -141,5 +142,19 @@ impl Orders {
             Remembered::New => Ok(None),
             Remembered::Reused => Err(Kind::RequestReused.into()),
         }
+    }
+}
+
+/// An order that is placed now.
+fn placed(buyer: String, basket: Basket) -> Order {
+    let now = clock::now();
+    Order {
+        id: Uuid::now_v7(),
+        buyer,
+        basket,
+        state: State::Placed,
+        version: FIRST_VERSION,
+        create_time: now,
+        update_time: now,
     }
 }

@@ -1,5 +1,7 @@
 //! The command line of the order service.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use clap::{Args, Parser, Subcommand};
 use tailrace_runtime::{
     auth::Verifier,
@@ -7,6 +9,7 @@ use tailrace_runtime::{
     process::Misconfigured,
     settings::{AuthSettings, DatabaseSettings, GrpcSettings, ProcessSettings},
 };
+use tailrace_topics::{Kafka, is_topic};
 
 /// The defaults that are this service's own (argument id, value).
 pub const DEFAULTS: &[(&str, &str)] = &[
@@ -37,6 +40,9 @@ pub struct Cli {
 pub enum Command {
     /// Bring the database's schema up to date, and exit. Serving does so by itself unless told not to.
     Migrate,
+    /// Make what is known of users anew, from the first events of their topics on, and exit. Orders are checked against
+    /// what was known before until it is done; services may run meanwhile. What could not be read is tried again.
+    RebuildProjection,
     /// Ask a running service's ops port whether it is ready, and exit 0 or 1.
     Probe,
 }
@@ -56,10 +62,61 @@ pub struct Config {
     /// How tokens are verified.
     #[command(flatten)]
     pub auth: AuthSettings,
+    /// Where users are learnt of.
+    #[command(flatten)]
+    pub users: UserSettings,
 
     /// Whether serving brings the schema up to date first. If not, it waits for `migrate`.
     #[arg(long, env = "TAILRACE_MIGRATE", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Database")]
     pub migrate: bool,
+}
+
+/// The events of users, from which it is known who may buy.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Users")]
+pub struct UserSettings {
+    /// Kafka brokers to begin with, separated by commas.
+    #[arg(
+        long,
+        env = "TAILRACE_KAFKA_BROKERS",
+        value_name = "HOST:PORT,…",
+        default_value = "127.0.0.1:19092"
+    )]
+    pub kafka_brokers: String,
+
+    /// Topics of the events of users, separated by commas. The relay must send them with the headers `cloudevents`.
+    #[arg(
+        long,
+        env = "TAILRACE_USER_TOPICS",
+        value_name = "TOPICS",
+        value_delimiter = ',',
+        default_value = "users.created,users.updated,users.deleted"
+    )]
+    pub user_topics: Vec<String>,
+}
+
+impl UserSettings {
+    /// The cluster.
+    pub(crate) fn kafka(&self) -> Kafka {
+        Kafka::new(&self.kafka_brokers, env!("CARGO_PKG_NAME"))
+    }
+
+    /// The topics.
+    pub(crate) fn topics(&self) -> BTreeSet<Arc<str>> {
+        self.user_topics.iter().map(|topic| Arc::from(topic.as_str())).collect()
+    }
+
+    fn check(&self) -> Result<(), Misconfigured> {
+        if self.kafka_brokers.is_empty() {
+            return Err(Misconfigured::new("TAILRACE_KAFKA_BROKERS: name at least one `host:port`"));
+        }
+        match self.user_topics.iter().find(|topic| !is_topic(topic)) {
+            Some(topic) => Err(Misconfigured::new(format!(
+                "TAILRACE_USER_TOPICS: {topic:?} is not a name of a Kafka topic"
+            ))),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Config {
@@ -67,6 +124,7 @@ impl Config {
     pub fn check(&self) -> Result<(), Misconfigured> {
         grpc::check(&self.grpc)?;
         postgres::pool(&self.database, env!("CARGO_PKG_NAME"))?;
+        self.users.check()?;
         Verifier::check(&self.auth)
     }
 }

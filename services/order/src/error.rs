@@ -19,6 +19,10 @@ pub(crate) enum Kind {
     EtagMismatch,
     #[error("the order changes too often")]
     Contended,
+    #[error("the buyer is deleted")]
+    BuyerDeleted,
+    #[error("the buyer is not known here, or not yet")]
+    BuyerUnknown,
     #[error("something inside failed")]
     Inside(#[source] Failure),
 }
@@ -40,7 +44,7 @@ impl Error {
     pub(crate) fn is_refusal(&self) -> bool {
         match self.0 {
             Kind::NotFound | Kind::NotPlaced | Kind::EtagMismatch | Kind::Contended => true,
-            Kind::RequestReused | Kind::Inside(_) => false,
+            Kind::RequestReused | Kind::BuyerDeleted | Kind::BuyerUnknown | Kind::Inside(_) => false,
         }
     }
 }

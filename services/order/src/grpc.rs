@@ -167,6 +167,15 @@ fn status(error: Error) -> Status {
             "The order is being changed by others; try again.",
         )
         .retry_after(RETRY_AFTER),
+        Kind::BuyerDeleted => {
+            Problem::new(Code::FailedPrecondition, "BUYER_DELETED", "A deleted user can place no order.")
+        }
+        Kind::BuyerUnknown => Problem::new(
+            Code::Unavailable,
+            "BUYER_NOT_YET_KNOWN",
+            "The order service has not heard of the buyer yet; try again.",
+        )
+        .retry_after(RETRY_AFTER),
         Kind::Inside(failure) => Problem::inside(failure.as_ref()),
     }
     .into_status()

@@ -25,6 +25,9 @@ fn main() -> ExitCode {
             run(config, listener, context).await
         }),
         Some(Command::Migrate) => process::command(NAME, &config.process, order_service::migrate(config)),
+        Some(Command::RebuildProjection) => {
+            process::command(NAME, &config.process, order_service::rebuild_projection(config))
+        }
         Some(Command::Probe) => {
             process::exit_code(NAME, probe::ready(config.process.ops_listen).map_err(Into::into))
         }

@@ -21,6 +21,7 @@ use crate::{
 const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__orders", include_str!("../migrations/V1__orders.sql")),
     ("V2__cancel", include_str!("../migrations/V2__cancel.sql")),
+    ("V3__known_users", include_str!("../migrations/V3__known_users.sql")),
 ];
 
 const ORDER_ONCE: &str = "orders_pkey";
@@ -47,7 +48,7 @@ pub(crate) enum Written {
     Done,
     /// Nothing was written; the request was carried out before.
     RequestSeen,
-    /// Nothing was written; another change came first.
+    /// Nothing was written; another change came first, or what it needs is not there.
     Overtaken,
 }
 
@@ -56,7 +57,7 @@ impl Store {
         Self { database }
     }
 
-    /// Writes an order, its lines and the event of its creation; all or nothing.
+    /// Writes an order, its lines and the event of its creation, if its buyer is known and not deleted; all or nothing.
     pub(crate) async fn create(
         &self,
         order: &Order,
@@ -84,7 +85,7 @@ impl Store {
         ];
         let write = Write::of(
             "INSERT INTO orders (id, buyer, state, currency, total_minor, version, create_time, update_time) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+             SELECT $1, $2, $3, $4, $5, $6, $7, $7 FROM known_user WHERE name = $2 AND NOT deleted",
             parameters,
         )
         .and(

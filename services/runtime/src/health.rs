@@ -1,7 +1,8 @@
 //! Readiness as the sum of named conditions. A process is ready when every condition holds and nobody asked it to
 //! stop.
 //!
-//! It checks nothing by itself: each part of the process reports the condition that it knows about.
+//! It checks nothing by itself: each part of the process reports the condition that it knows about. A *remark* is a
+//! condition that is shown, here and as a metric, and that the process works without.
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use metrics::gauge;
 use tokio::sync::watch;
 
 use crate::shutdown::Shutdown;
@@ -22,9 +24,17 @@ pub struct Readiness {
 }
 
 struct Shared {
-    conditions: Mutex<BTreeMap<&'static str, Result<(), String>>>,
+    conditions: Mutex<BTreeMap<&'static str, State>>,
     changes: watch::Sender<()>,
     shutdown: Shutdown,
+}
+
+/// How a condition stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct State {
+    outcome: Result<(), String>,
+    /// Whether the process is not ready without it.
+    vital: bool,
 }
 
 impl Readiness {
@@ -36,7 +46,16 @@ impl Readiness {
 
     /// Adds a condition, which has failed ("starting") until its owner says otherwise.
     pub fn condition(&self, name: &'static str) -> Condition {
-        let condition = Condition { name, readiness: self.clone() };
+        self.add(name, true)
+    }
+
+    /// Adds a condition that the process is ready without, but whose failure is told.
+    pub fn remark(&self, name: &'static str) -> Condition {
+        self.add(name, false)
+    }
+
+    fn add(&self, name: &'static str, vital: bool) -> Condition {
+        let condition = Condition { name, vital, readiness: self.clone() };
         condition.fail(STARTING);
         condition
     }
@@ -44,7 +63,10 @@ impl Readiness {
     /// Whether there are conditions, every one holds, and no shutdown was requested.
     pub fn ready(&self) -> bool {
         let conditions = self.conditions();
-        !self.shared.shutdown.requested() && !conditions.is_empty() && conditions.values().all(Result::is_ok)
+        let mut vital = conditions.values().filter(|state| state.vital).peekable();
+        !self.shared.shutdown.requested()
+            && vital.peek().is_some()
+            && vital.all(|state| state.outcome.is_ok())
     }
 
     /// Whether a shutdown was requested.
@@ -63,14 +85,15 @@ impl Readiness {
         }
     }
 
-    fn set(&self, name: &'static str, state: Result<(), String>) {
+    fn set(&self, name: &'static str, state: State) {
+        gauge!("tailrace_condition", "name" => name).set(if state.outcome.is_ok() { 1.0 } else { 0.0 });
         let before = self.conditions().insert(name, state.clone());
         if before != Some(state) {
             self.shared.changes.send_replace(());
         }
     }
 
-    fn conditions(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Result<(), String>>> {
+    fn conditions(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, State>> {
         // A panic while holding the lock cannot leave half a change: each change is one insert.
         self.shared.conditions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,9 +106,10 @@ impl fmt::Display for Readiness {
             writeln!(formatter, "process: stopping")?;
         }
         for (name, state) in self.conditions().iter() {
-            match state {
+            match &state.outcome {
                 Ok(()) => writeln!(formatter, "{name}: ok")?,
-                Err(why) => writeln!(formatter, "{name}: {why}")?,
+                Err(why) if state.vital => writeln!(formatter, "{name}: {why}")?,
+                Err(why) => writeln!(formatter, "{name}: {why} (works on without)")?,
             }
         }
         Ok(())
@@ -102,18 +126,19 @@ impl fmt::Debug for Readiness {
 #[derive(Clone, Debug)]
 pub struct Condition {
     name: &'static str,
+    vital: bool,
     readiness: Readiness,
 }
 
 impl Condition {
     /// The condition holds.
     pub fn ok(&self) {
-        self.readiness.set(self.name, Ok(()));
+        self.readiness.set(self.name, State { outcome: Ok(()), vital: self.vital });
     }
 
     /// The condition does not hold; `why` is shown to operators on the ops port.
     pub fn fail(&self, why: impl Into<String>) {
-        self.readiness.set(self.name, Err(why.into()));
+        self.readiness.set(self.name, State { outcome: Err(why.into()), vital: self.vital });
     }
 }
 
@@ -132,6 +157,17 @@ mod tests {
         assert!(readiness.ready());
         database.fail("connection refused");
         assert_eq!(readiness.to_string(), "postgres: connection refused\n");
+    }
+
+    #[test]
+    fn a_remark_is_told_and_does_not_count() {
+        let readiness = Readiness::new(Shutdown::new());
+        let projection = readiness.remark("projection");
+        assert!(!readiness.ready(), "nobody has said that anything works");
+        readiness.condition("postgres").ok();
+        projection.fail("no Kafka");
+        assert!(readiness.ready());
+        assert_eq!(readiness.to_string(), "postgres: ok\nprojection: no Kafka (works on without)\n");
     }
 
     #[test]

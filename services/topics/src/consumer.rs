@@ -21,7 +21,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use tailrace_runtime::{health::Condition, shutdown::Shutdown};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -42,6 +42,15 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// The most records given to the sink at once.
 const BATCH_RECORDS_MAX: usize = 256;
+
+/// What reading fails with where the place to read is not there: retention took it, or the topic is another.
+const LOST_PLACE: &[RDKafkaErrorCode] = &[
+    RDKafkaErrorCode::OffsetOutOfRange,
+    RDKafkaErrorCode::AutoOffsetReset,
+    RDKafkaErrorCode::UnknownTopicOrPartition,
+    RDKafkaErrorCode::UnknownTopic,
+    RDKafkaErrorCode::UnknownPartition,
+];
 
 /// Why a sink cannot go on for now.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -70,6 +79,9 @@ pub trait Sink {
 
     /// Learns, now and then, what a partition holds (its first offset and its end) and up to where it was read.
     fn watch(&mut self, partition: &Partition, start: i64, end: i64, next: i64) -> Result<(), Failure>;
+
+    /// Learns that a topic is gone or was made anew, or may have been: where it stood there means nothing any more.
+    fn begin_anew(&mut self, topic: &Arc<str>);
 
     /// Whether it has everything there is.
     fn is_current(&self) -> bool;
@@ -120,6 +132,26 @@ enum Trouble {
     Stuck(Partition),
 }
 
+impl Trouble {
+    /// The partition that does not have the place any more where it was read.
+    fn lost_place(&self) -> Option<&Partition> {
+        match self {
+            Self::Recreated(partition) => Some(partition),
+            Self::Partition { partition, source } => {
+                let code = source.rdkafka_error_code()?;
+                LOST_PLACE.contains(&code).then_some(partition)
+            }
+            Self::Unreachable { .. }
+            | Self::NoTopics(_)
+            | Self::Sink(_)
+            | Self::Assignment(_)
+            | Self::Client(_)
+            | Self::Changed
+            | Self::Stuck(_) => None,
+        }
+    }
+}
+
 /// The consumer's thread is gone.
 #[derive(Debug, thiserror::Error)]
 #[error("the consumer broke down")]
@@ -148,6 +180,9 @@ impl<S: Sink> Consumer<S> {
         while !self.shutdown.requested() {
             let began = Instant::now();
             let Err(trouble) = self.session(&mut told) else { return };
+            if let Some(partition) = trouble.lost_place() {
+                self.sink.begin_anew(&partition.topic);
+            }
             if began.elapsed() > STUCK_AFTER {
                 delays = backoff();
             }
@@ -161,6 +196,7 @@ impl<S: Sink> Consumer<S> {
         let client = self.kafka.client().map_err(Trouble::Client)?;
         let look =
             kafka::look(&client, self.topics.iter().cloned()).map_err(|source| self.unreachable(source))?;
+        look.missing.iter().for_each(|topic| self.sink.begin_anew(topic));
         if look.partitions.is_empty() {
             return Err(Trouble::NoTopics(look.missing));
         }

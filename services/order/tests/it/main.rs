@@ -3,9 +3,11 @@
 mod access;
 mod cancelling;
 mod hostile;
+mod kafka;
 mod once;
 mod orders;
 mod process;
+mod projection;
 mod proxy;
 mod rules;
 mod support;

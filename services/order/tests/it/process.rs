@@ -13,7 +13,7 @@ use tailrace::order::v1::order_service_client::OrderServiceClient;
 use tokio::task::spawn_blocking;
 use tonic::transport::Channel;
 
-use crate::support::{ADA, DEADLINE, Database, by, free_address, lamp, publish_keys};
+use crate::support::{ADA, DEADLINE, Database, NO_KAFKA, by, free_address, know_users, lamp, publish_keys};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_order-service");
 
@@ -24,7 +24,7 @@ fn binary() -> Command {
     command
 }
 
-fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     binary().args(arguments).output().expect("it runs")
 }
 
@@ -33,7 +33,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// One line, which is all that a failure may print.
-fn only_line(output: &Output) -> String {
+pub(crate) fn only_line(output: &Output) -> String {
     let stderr = text(&output.stderr);
     assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
     stderr.trim_end().to_owned()
@@ -63,7 +63,12 @@ fn help_names_every_setting_with_its_default() {
         "TAILRACE_DATABASE_CA_FILE=",
         "TAILRACE_DATABASE_CONNECTIONS_MAX=",
         "Exit codes:",
+        "TAILRACE_KAFKA_BROKERS=",
+        "[default: 127.0.0.1:19092]",
+        "TAILRACE_USER_TOPICS=",
+        "[default: users.created,users.updated,users.deleted]",
         "migrate",
+        "rebuild-projection",
         "probe",
     ] {
         assert!(help.contains(expected), "{expected} is missing in\n{help}");
@@ -85,6 +90,8 @@ fn check_config_accepts_good_settings_and_names_the_bad_one() {
         ("--database-url", "postgres://x:secret@h:p/d", "TAILRACE_DATABASE_URL"),
         ("--database-password-file", "/no/such/file", "TAILRACE_DATABASE_PASSWORD_FILE"),
         ("--auth-keys-url", "5001", "TAILRACE_AUTH_KEYS_URL"),
+        ("--kafka-brokers", "", "TAILRACE_KAFKA_BROKERS"),
+        ("--user-topics", "users created", "TAILRACE_USER_TOPICS"),
     ] {
         let bad = run(&["--check-config", flag, value]);
         let line = only_line(&bad);
@@ -139,9 +146,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn start(database_url: &str, keys_url: &str) -> Self {
+    fn start(database_url: &str, keys_url: &str, arguments: &[String]) -> Self {
         let (listen, ops) = (free_address(), free_address());
         let mut child = binary()
+            .args(arguments)
             .env("TAILRACE_DATABASE_URL", database_url)
             .env("TAILRACE_AUTH_KEYS_URL", keys_url)
             .env("TAILRACE_LISTEN", listen.to_string())
@@ -156,7 +164,14 @@ impl Running {
 
     /// Starts it, and returns when it is ready.
     pub(crate) async fn ready(database_url: &str, keys_url: &str) -> Self {
-        let running = Self::start(database_url, keys_url);
+        let running = Self::ready_with(database_url, keys_url, &NO_KAFKA.map(str::to_owned)).await;
+        know_users(database_url).await;
+        running
+    }
+
+    /// The same with topics to learn of users from: nobody is known yet.
+    pub(crate) async fn ready_with(database_url: &str, keys_url: &str, arguments: &[String]) -> Self {
+        let running = Self::start(database_url, keys_url, arguments);
         let wait = move || {
             running.wait_for_probe(0);
             running
@@ -235,7 +250,7 @@ async fn it_serves_logs_json_and_stops_with_0_on_sigterm() {
 async fn without_postgres_it_waits_and_says_so() {
     let nowhere = format!("postgres://nobody@{}/orders", free_address());
     let output = spawn_blocking(move || {
-        let running = Running::start(&nowhere, "http://127.0.0.1:1");
+        let running = Running::start(&nowhere, "http://127.0.0.1:1", &NO_KAFKA.map(str::to_owned));
         let started = Instant::now();
         let reason = loop {
             let reason = text(&running.probe().stderr);

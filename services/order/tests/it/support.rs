@@ -27,6 +27,9 @@ use xtask::native::{Postgres, PostgresOptions, Scratch};
 pub(crate) const ADA: &str = "users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9a11";
 pub(crate) const BOB: &str = "users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9b22";
 
+/// Settings of a service that learns of nobody: no Kafka answers there.
+pub(crate) const NO_KAFKA: [&str; 2] = ["--kafka-brokers", "127.0.0.1:1"];
+
 static POSTGRES: LazyLock<(Postgres, Scratch)> = LazyLock::new(|| {
     let scratch = Scratch::new().expect("a folder");
     let options = PostgresOptions { without_fsync: true, ..PostgresOptions::default() };
@@ -57,6 +60,13 @@ impl Database {
     pub(crate) async fn connect(&self) -> Client {
         connect(&self.url()).await
     }
+}
+
+/// Lets the database know the users of the tests, as if their events had been read.
+pub(crate) async fn know_users(url: &str) {
+    let insert =
+        "INSERT INTO known_user SELECT name, 1, false FROM unnest($1::text[]) AS name ON CONFLICT DO NOTHING";
+    connect(url).await.execute(insert, &[&[ADA, BOB].as_slice()]).await.expect("known");
 }
 
 async fn connect(url: &str) -> Client {
@@ -90,7 +100,17 @@ impl Service {
 
     /// The same with further arguments.
     pub(crate) async fn start_with(url: &str, arguments: &[&str]) -> Self {
-        let arguments = ["order-service", "--database-url", url].into_iter().chain(arguments.iter().copied());
+        let arguments: Vec<_> =
+            NO_KAFKA.iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
+        let service = Self::start_learning(url, &arguments).await;
+        know_users(url).await;
+        service
+    }
+
+    /// The same, and with topics to learn of users from: nobody is known yet.
+    pub(crate) async fn start_learning(url: &str, arguments: &[String]) -> Self {
+        let arguments =
+            ["order-service", "--database-url", url].into_iter().chain(arguments.iter().map(String::as_str));
         let cli: Cli = settings::parse_from(arguments, DEFAULTS).expect("a command line");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -113,6 +133,15 @@ impl Service {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.context.readiness.ready()
+    }
+
+    /// As `/readyz` shows it.
+    pub(crate) fn readiness(&self) -> String {
+        self.context.readiness.to_string()
     }
 
     pub(crate) fn channel(&self) -> Channel {

@@ -22,6 +22,8 @@ const fn reason(name: &'static str, code: Code, meaning: &'static str) -> Reason
 /// The table, in the order of the names.
 #[rustfmt::skip]
 pub const REASONS: &[Reason] = &[
+    reason("BUYER_DELETED", Code::FailedPrecondition, "The buyer is deleted, and a deleted user can place no order. What he ordered before stays."),
+    reason("BUYER_NOT_YET_KNOWN", Code::Unavailable, "The order service learns of users from their events and has waited 2 s in vain for the buyer's: try again after `RetryInfo`, with the same `request_id`."),
     reason("CALL_NOT_ALLOWED", Code::PermissionDenied, "No token would let this call in."),
     reason("COMPRESSION_UNSUPPORTED", Code::Unimplemented, "The message is compressed in a way that is not read here: use gzip or none."),
     reason("CONCURRENT_CHANGES", Code::Aborted, "The thing is being changed by others all the time: try again, with a pause."),
