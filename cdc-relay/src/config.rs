@@ -189,11 +189,15 @@ struct RouteSection {
     event_type: String,
     topic: String,
     headers: Option<HeaderSet>,
+    #[serde(default)]
+    topic_properties: BTreeMap<String, String>,
 }
 
 impl RouteSection {
     fn route(&self, usual: HeaderSet) -> Route {
-        Route::new(&self.event_type, &self.topic).with_headers(self.headers.unwrap_or(usual))
+        Route::new(&self.event_type, &self.topic)
+            .with_headers(self.headers.unwrap_or(usual))
+            .with_topic_properties(self.topic_properties.clone())
     }
 }
 
@@ -430,6 +434,14 @@ mod tests {
         ];
         assert_eq!(routes, expected);
         check_refused(&text.replace("minimal", "all"), "minimal");
+    }
+
+    #[test]
+    fn the_topic_of_a_route_is_made_with_its_properties() {
+        let text = GOOD.to_owned() + "topic_properties = { \"retention.ms\" = \"-1\" }\n";
+        let routes = Config::parse(&text, variables).expect("a good file").routes;
+        let expected = BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]);
+        assert_eq!(routes[0].topic_properties(), &expected);
     }
 
     #[test]

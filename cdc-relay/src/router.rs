@@ -4,6 +4,7 @@
 //! in the middle of a key would let later ones pass.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ pub struct Route {
     event_type: String,
     topic: Topic,
     header_set: HeaderSet,
+    topic_properties: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,13 +54,29 @@ impl Route {
         let is_template = topic.contains('{');
         let topic =
             if is_template { Topic::Template(topic.to_owned()) } else { Topic::Fixed(Arc::from(topic)) };
-        Self { event_type: event_type.to_owned(), topic, header_set: HeaderSet::default() }
+        Self {
+            event_type: event_type.to_owned(),
+            topic,
+            header_set: HeaderSet::default(),
+            topic_properties: BTreeMap::new(),
+        }
     }
 
     /// Sends its events with these headers.
     #[must_use]
     pub fn with_headers(self, header_set: HeaderSet) -> Self {
         Self { header_set, ..self }
+    }
+
+    /// Has its topic made with these properties, such as `retention.ms`.
+    #[must_use]
+    pub fn with_topic_properties(self, topic_properties: BTreeMap<String, String>) -> Self {
+        Self { topic_properties, ..self }
+    }
+
+    /// What its topic is made with, beside what is usual in the cluster.
+    pub fn topic_properties(&self) -> &BTreeMap<String, String> {
+        &self.topic_properties
     }
 
     /// The topic, if it is the same for every event.

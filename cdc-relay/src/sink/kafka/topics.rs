@@ -1,6 +1,6 @@
 //! The topics the relay writes to: whether they are there, and making them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext as _;
@@ -97,7 +97,10 @@ impl Topics {
         let mut topics: Vec<_> = own.iter().map(|name| compacted(name)).collect();
         topics.push(NewTopic::new(&self.dead_letters, 1, replication()));
         let events = self.fixed();
-        topics.extend(events.iter().map(|name| NewTopic::new(name, config.topic_partitions, replication())));
+        topics.extend(events.iter().map(|(name, properties)| {
+            let topic = NewTopic::new(name, config.topic_partitions, replication());
+            properties.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
+        }));
         let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
         let results = admin
             .create_topics(&topics, &options)
@@ -153,11 +156,17 @@ impl Topics {
 
     fn names(&self) -> impl Iterator<Item = String> {
         let own = [position_topic(&self.source), parked_topic(&self.source), self.dead_letters.clone()];
-        own.into_iter().chain(self.fixed())
+        own.into_iter().chain(self.fixed().into_keys())
     }
 
-    /// The topics that routes name outright.
-    fn fixed(&self) -> BTreeSet<String> {
-        self.routes.iter().filter_map(Route::fixed_topic).map(str::to_owned).collect()
+    /// The topics that routes name outright, with their properties; the first route that names one decides.
+    fn fixed(&self) -> BTreeMap<String, &BTreeMap<String, String>> {
+        let mut topics = BTreeMap::new();
+        for route in &self.routes {
+            if let Some(name) = route.fixed_topic() {
+                topics.entry(name.to_owned()).or_insert_with(|| route.topic_properties());
+            }
+        }
+        topics
     }
 }
