@@ -10,5 +10,6 @@ mod dead_letters;
 mod first_light;
 mod readme;
 mod relay_killed;
+mod roles;
 mod support;
 mod visibility;

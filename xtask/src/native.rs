@@ -17,7 +17,7 @@ mod init_sql;
 use std::time::{Duration, Instant};
 
 pub use download::jars;
-pub use init_sql::dev_database;
+pub use init_sql::{dev_database, script as dev_database_script};
 pub use kafka::{Kafka, KafkaOptions};
 pub use port::{Port, PortLease};
 pub use postgres::{POSTGRES_VARIABLE, Postgres, PostgresOptions};

@@ -5,9 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use clap::{Args, Parser, Subcommand};
 use tailrace_runtime::{
     auth::Verifier,
-    grpc, postgres,
+    grpc,
+    postgres::{self, Owner},
     process::Misconfigured,
-    settings::{AuthSettings, DatabaseSettings, GrpcSettings, ProcessSettings},
+    settings::{AuthSettings, DatabaseSettings, GrpcSettings, ProcessSettings, SchemaSettings},
 };
 use tailrace_topics::{Kafka, is_topic};
 
@@ -59,16 +60,15 @@ pub struct Config {
     /// The database.
     #[command(flatten)]
     pub database: DatabaseSettings,
+    /// Who owns its tables.
+    #[command(flatten)]
+    pub schema: SchemaSettings,
     /// How tokens are verified.
     #[command(flatten)]
     pub auth: AuthSettings,
     /// Where users are learnt of.
     #[command(flatten)]
     pub users: UserSettings,
-
-    /// Whether serving brings the schema up to date first. If not, it waits for `migrate`.
-    #[arg(long, env = "TAILRACE_MIGRATE", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Database")]
-    pub migrate: bool,
 }
 
 /// The events of users, from which it is known who may buy.
@@ -124,6 +124,7 @@ impl Config {
     pub fn check(&self) -> Result<(), Misconfigured> {
         grpc::check(&self.grpc)?;
         postgres::pool(&self.database, env!("CARGO_PKG_NAME"))?;
+        Owner::from_settings(&self.database, &self.schema, env!("CARGO_PKG_NAME"))?;
         self.users.check()?;
         Verifier::check(&self.auth)
     }

@@ -65,7 +65,7 @@ pub async fn run_with(
     let api = OrderServiceServer::new(OrderApi::new(Orders::new(Store::new(database.clone()), buyers)))
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.grpc.message_bytes_max);
-    let schema = Schema { migrate: config.migrate };
+    let schema = Schema::new(config)?;
     let keeping = Box::pin(postgres::keep(database.pool(), &context, &schema));
     let projecting = Box::pin(project(config, database.clone(), arrivals, &context));
     let serving =
@@ -114,6 +114,6 @@ pub async fn rebuild_projection(config: &Config) -> anyhow::Result<()> {
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     let pool = postgres::pool(&config.database, env!("CARGO_PKG_NAME"))?;
     let client = pool.get().await.context("the database cannot be reached: check TAILRACE_DATABASE_URL")?;
-    store::migrate(client).await.context("the schema could not be brought up to date")?;
-    Ok(())
+    let migrated = Schema::new(config)?.migrate(client).await;
+    migrated.map_err(|error| anyhow::anyhow!(error)).context("the schema could not be brought up to date")
 }

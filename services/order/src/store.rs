@@ -1,17 +1,22 @@
 //! The SQL of this service, and nothing else.
 
-use tailrace_outbox::{Event, MigrateError, Remembered, Request, Write, WriteError};
+use tailrace_outbox::{Event, Remembered, Request, Retired, Right, Service, Write, WriteError};
 use tailrace_runtime::{
+    clock,
     page::Page,
-    postgres::{Client, Connection, Database, Failure, Repeat, Upkeep},
+    postgres::{Client, Connection, Database, Failure, Owner, Repeat, Upkeep},
+    process::Misconfigured,
+    settings::SchemaSettings,
 };
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
 };
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
+    config::Config,
     error::Error,
     filter::Filter,
     money::{Currency, Money},
@@ -25,6 +30,15 @@ const MIGRATIONS: &[(&str, &str)] = &[
 ];
 
 const ORDER_ONCE: &str = "orders_pkey";
+
+/// What the role of this service does with its rows.
+const RIGHTS: &[Right<'_>] = &[
+    ("orders", "SELECT, INSERT, UPDATE"),
+    ("order_lines", "SELECT, INSERT"),
+    ("known_user", "SELECT, INSERT, UPDATE, DELETE"),
+    ("inbox", "SELECT, INSERT, UPDATE, DELETE"),
+    ("inbox_set_aside", "SELECT, INSERT, DELETE"),
+];
 
 /// An order and its lines as one row, the lines in arrays of one length.
 const SELECT: &str = "
@@ -189,15 +203,31 @@ impl Store {
     }
 }
 
-/// The schema of this service, kept up to date.
+/// The schema of this service, kept up to date by the role that owns it.
 pub(crate) struct Schema {
-    pub(crate) migrate: bool,
+    settings: SchemaSettings,
+    owner: Owner,
+}
+
+impl Schema {
+    pub(crate) fn new(config: &Config) -> Result<Self, Misconfigured> {
+        let settings = config.schema.clone();
+        let owner = Owner::from_settings(&config.database, &settings, env!("CARGO_PKG_NAME"))?;
+        Ok(Self { settings, owner })
+    }
+
+    /// Brings the schema up to date. The connection leaves the pool: it may keep the lock when this fails.
+    pub(crate) async fn migrate(&self, client: Client) -> Result<(), Failure> {
+        let mut client = Client::take(self.owner.client(client).await?);
+        let service = Service { role: self.owner.service_role(), rights: RIGHTS };
+        Ok(tailrace_outbox::migrate(&mut client, MIGRATIONS, Some(&service)).await?)
+    }
 }
 
 impl Upkeep for Schema {
     async fn prepare(&self, client: Client) -> Result<(), Failure> {
-        if self.migrate {
-            return Ok(migrate(client).await?);
+        if self.settings.migrate {
+            return self.migrate(client).await;
         }
         let mut client = Client::take(client);
         if tailrace_outbox::migrated(&mut client, MIGRATIONS).await? {
@@ -208,13 +238,18 @@ impl Upkeep for Schema {
     }
 
     async fn tend(&self, client: Client) -> Result<(), Failure> {
-        Ok(tailrace_outbox::upkeep(&client).await?)
+        let client = self.owner.client(client).await?;
+        let now = clock::now();
+        tailrace_outbox::upkeep(&client, now).await?;
+        // Space is not worth a refused call: what fails here is tried again in an hour.
+        match tailrace_outbox::retire(&client, now, self.settings.outbox_retention).await {
+            Ok(retired) if retired == Retired::default() => {}
+            Ok(retired) => info!(outbox.taken_off = ?retired.taken_off, outbox.dropped = ?retired.dropped,
+                outbox.kept = ?retired.kept, "old days of the outbox"),
+            Err(error) => warn!(error = %error, "old days of the outbox could not be taken off or dropped"),
+        }
+        Ok(())
     }
-}
-
-/// Brings the schema up to date. The connection leaves the pool: it may keep the lock when this fails.
-pub(crate) async fn migrate(client: Client) -> Result<(), MigrateError> {
-    tailrace_outbox::migrate(&mut Client::take(client), MIGRATIONS).await
 }
 
 fn written(outcome: Result<(), WriteError>) -> Result<Written, Error> {

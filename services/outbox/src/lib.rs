@@ -12,16 +12,19 @@
 //! trip. It is preferred to a pipelined BEGIN … COMMIT, which costs the same but leaves a connection inside a
 //! transaction when its caller is cancelled half-way.
 //!
-//! The table, its daily partitions and the publication are made by [`migrate`]; [`upkeep`] keeps [`PARTITION_DAYS_AHEAD`]
-//! days of partitions ahead and is to be called at least daily. Old partitions are not dropped yet: that needs the slot's
-//! confirmed position and comes with retention.
+//! The table, its daily partitions and the publication are made by [`migrate`], which also gives the role of the service what
+//! it needs; [`upkeep`] keeps [`PARTITION_DAYS_AHEAD`] days of partitions ahead, and [`retire`] drops old ones.
 
 mod event;
+mod partitions;
 mod request;
+mod rights;
 mod schema;
 mod write;
 
 pub use event::{Event, EventError};
+pub use partitions::{PARTITION_DAYS_AHEAD, Retired, retire};
 pub use request::{Remembered, Request, remembered};
-pub use schema::{MigrateError, PARTITION_DAYS_AHEAD, REQUEST_RETENTION_HOURS, migrate, migrated, upkeep};
+pub use rights::Right;
+pub use schema::{MigrateError, REQUEST_RETENTION_HOURS, Service, migrate, migrated, upkeep};
 pub use write::{Write, WriteError, append};

@@ -10,6 +10,7 @@ pub struct Request {
     pub(crate) caller: String,
     pub(crate) id: Uuid,
     pub(crate) fingerprint: [u8; 32],
+    pub(crate) secret_hash: Option<String>,
 }
 
 impl Request {
@@ -18,7 +19,14 @@ impl Request {
     /// password.
     pub fn new(caller: impl Into<String>, method: &'static str, id: Uuid, asked: &[u8]) -> Self {
         let digest = Sha256::new().chain_update(method).chain_update([0]).chain_update(asked);
-        Self { caller: caller.into(), id, fingerprint: digest.finalize().into() }
+        Self { caller: caller.into(), id, fingerprint: digest.finalize().into(), secret_hash: None }
+    }
+
+    /// Remembers the secret of the request too, as a slow hash. Comparing is the caller's: a hash has a salt.
+    #[must_use]
+    pub fn with_secret(mut self, hash: impl Into<String>) -> Self {
+        self.secret_hash = Some(hash.into());
+        self
     }
 }
 
@@ -31,6 +39,8 @@ pub enum Remembered {
     CarriedOut {
         /// What it made or changed.
         result_id: Uuid,
+        /// The hash of its secret, if it has one.
+        secret_hash: Option<String>,
         /// The answer of then, as it was encoded.
         answer: Vec<u8>,
     },
@@ -42,14 +52,18 @@ pub enum Remembered {
 pub async fn remembered(client: &Client, request: &Request) -> Result<Remembered, Error> {
     let row = client
         .query_typed_opt(
-            "SELECT result_id, fingerprint, answer FROM carried_out_request WHERE caller = $1 AND request_id = $2",
+            "SELECT result_id, fingerprint, answer, secret_hash FROM carried_out_request WHERE caller = $1 AND request_id = $2",
             &[(&request.caller, Type::TEXT), (&request.id, Type::UUID)],
         )
         .await?;
     let Some(row) = row else { return Ok(Remembered::New) };
     let fingerprint: &[u8] = row.try_get(1)?;
     if fingerprint == request.fingerprint {
-        Ok(Remembered::CarriedOut { result_id: row.try_get(0)?, answer: row.try_get(2)? })
+        Ok(Remembered::CarriedOut {
+            result_id: row.try_get(0)?,
+            answer: row.try_get(2)?,
+            secret_hash: row.try_get(3)?,
+        })
     } else {
         Ok(Remembered::Reused)
     }

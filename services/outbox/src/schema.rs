@@ -1,10 +1,14 @@
 //! The outbox' own tables, and the runner for its and its service's migrations.
 
+use jiff::Timestamp;
 use refinery::{Migration, Runner};
 use tokio_postgres::{Client, Error, types::Type};
 
-/// How many days of partitions [`upkeep`] keeps ahead of today.
-pub const PARTITION_DAYS_AHEAD: i32 = 7;
+use crate::{
+    partitions,
+    rights::{self, Right},
+};
+
 /// How long the id of a carried out request is remembered, in hours.
 pub const REQUEST_RETENTION_HOURS: i32 = 24;
 
@@ -14,6 +18,8 @@ const SERVICE_HISTORY: &str = "migration";
 const OUTBOX_MIGRATIONS: &[(&str, &str)] = &[
     ("V1__outbox", include_str!("../migrations/V1__outbox.sql")),
     ("V2__answers", include_str!("../migrations/V2__answers.sql")),
+    ("V3__retention", include_str!("../migrations/V3__retention.sql")),
+    ("V4__secrets_of_requests", include_str!("../migrations/V4__secrets_of_requests.sql")),
 ];
 /// "tailrace" in ASCII: one lock per database for everyone who migrates it.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"tailrace");
@@ -29,15 +35,31 @@ pub enum MigrateError {
     Migration(#[from] refinery::Error),
 }
 
+/// The role that a service works as, and what it needs beside the outbox.
+#[derive(Clone, Copy, Debug)]
+pub struct Service<'a> {
+    /// The role, which may be the owner itself.
+    pub role: &'a str,
+    /// The tables of the service, and what it does with their rows.
+    pub rights: &'a [Right<'a>],
+}
+
 /// Brings the outbox and then the service's own `migrations` (name `V{number}__{what}`, SQL) up to date. Several replicas may
-/// do so at once: one works, the others wait and find nothing to do. Drop the connection afterwards when this fails: it
-/// may still hold the lock.
-pub async fn migrate(client: &mut Client, migrations: &[(&str, &str)]) -> Result<(), MigrateError> {
+/// do so at once: one works, the others wait and find nothing to do. Then gives the role of the `service` what it needs. The
+/// role of `client` owns everything. Drop the connection afterwards when this fails: it may still hold the lock.
+pub async fn migrate(
+    client: &mut Client,
+    migrations: &[(&str, &str)],
+    service: Option<&Service<'_>>,
+) -> Result<(), MigrateError> {
     // Waiting for another replica may take longer than a statement should.
     client.batch_execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0").await?;
     client.execute_typed("SELECT pg_advisory_lock($1)", &[(&MIGRATION_LOCK, Type::INT8)]).await?;
     run(client, OUTBOX_HISTORY, OUTBOX_MIGRATIONS).await?;
     run(client, SERVICE_HISTORY, migrations).await?;
+    if let Some(service) = service {
+        rights::grant(client, service.role, service.rights).await?;
+    }
     client.execute_typed("SELECT pg_advisory_unlock($1)", &[(&MIGRATION_LOCK, Type::INT8)]).await?;
     client.batch_execute("RESET statement_timeout; RESET idle_in_transaction_session_timeout").await?;
     Ok(())
@@ -61,17 +83,15 @@ pub async fn migrated(client: &mut Client, migrations: &[(&str, &str)]) -> Resul
     Ok(true)
 }
 
-/// Makes the partitions that will be needed and forgets requests that are too old to be retried. Call it at start and
-/// hourly; several replicas may.
-pub async fn upkeep(client: &Client) -> Result<(), Error> {
-    client.execute_typed("SELECT outbox_make_partitions($1)", &[(&PARTITION_DAYS_AHEAD, Type::INT4)]).await?;
+/// Makes the partitions that will be needed and forgets requests that are too old to be retried, as of `now`. Call it as the
+/// owner, at start and hourly; several replicas may.
+pub async fn upkeep(client: &Client, now: Timestamp) -> Result<(), Error> {
+    partitions::make(client, now).await?;
+    let statement = "DELETE FROM carried_out_request WHERE created_at < $1 - make_interval(hours => $2)";
     client
-        .execute_typed(
-            "DELETE FROM carried_out_request WHERE created_at < now() - make_interval(hours => $1)",
-            &[(&REQUEST_RETENTION_HOURS, Type::INT4)],
-        )
-        .await?;
-    Ok(())
+        .execute_typed(statement, &[(&now, Type::TIMESTAMPTZ), (&REQUEST_RETENTION_HOURS, Type::INT4)])
+        .await
+        .map(drop)
 }
 
 async fn run(client: &mut Client, history: &str, migrations: &[(&str, &str)]) -> Result<(), MigrateError> {
@@ -90,6 +110,7 @@ async fn run(client: &mut Client, history: &str, migrations: &[(&str, &str)]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PARTITION_DAYS_AHEAD;
 
     #[test]
     fn the_migration_makes_as_many_partitions_as_upkeep_keeps() {

@@ -94,6 +94,7 @@ impl<'a> Write<'a> {
                 (fingerprint, Type::BYTEA),
                 (*result_id, Type::UUID),
                 (answer, Type::BYTEA),
+                (&request.secret_hash, Type::TEXT),
             ]);
         }
         let (values, types): (Vec<_>, Vec<_>) = parameters.into_iter().unzip();
@@ -118,11 +119,11 @@ impl<'a> Write<'a> {
             ", event AS (INSERT INTO outbox ({EVENT_COLUMNS}) SELECT {values} FROM entity)"
         );
         if self.request.is_some() {
-            let [a, b, c, d, e] = [8, 9, 10, 11, 12].map(|index| first_free + index);
+            let [a, b, c, d, e, f] = [8, 9, 10, 11, 12, 13].map(|index| first_free + index);
             let _ = write!(
                 statement,
-                ", request AS (INSERT INTO carried_out_request (caller, request_id, fingerprint, result_id, answer) \
-                 SELECT ${a}, ${b}, ${c}, ${d}, ${e} FROM entity)"
+                ", request AS (INSERT INTO carried_out_request (caller, request_id, fingerprint, result_id, answer, \
+                 secret_hash) SELECT ${a}, ${b}, ${c}, ${d}, ${e}, ${f} FROM entity)"
             );
         }
         statement.push_str(" SELECT count(*) FROM entity");

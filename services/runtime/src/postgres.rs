@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use crate::{
     health::Condition,
     process::{Context, Misconfigured},
-    settings::{DatabaseSettings, read_secret},
+    settings::{DatabaseSettings, SchemaSettings, read_secret},
     shutdown::Shutdown,
 };
 
@@ -37,7 +37,11 @@ const TEND_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// A pool that connects when first used. `application` is what the database shows for its connections.
 pub fn pool(settings: &DatabaseSettings, application: &str) -> Result<Pool, Misconfigured> {
-    let config = config(settings, application)?;
+    pool_of(settings, SERVICE, application)
+}
+
+fn pool_of(settings: &DatabaseSettings, names: Names, application: &str) -> Result<Pool, Misconfigured> {
+    let config = config(settings, names, application)?;
     let tls = tls(settings, &config)?;
     pool_with(settings, config, tls)
 }
@@ -59,6 +63,48 @@ fn pool_with(
         .runtime(Runtime::Tokio1)
         .build()
         .map_err(|error| Misconfigured::new(format!("the pool of database connections: {error}")))
+}
+
+/// The role that owns the tables, beside the one that the service works as.
+pub struct Owner {
+    /// None: one role is both.
+    pool: Option<Pool>,
+    role: String,
+}
+
+impl Owner {
+    /// As the settings say. It holds one connection, and only when it has something to do.
+    pub fn from_settings(
+        settings: &DatabaseSettings,
+        schema: &SchemaSettings,
+        application: &str,
+    ) -> Result<Self, Misconfigured> {
+        let role = parsed(settings, SERVICE)?
+            .get_user()
+            .map(str::to_owned)
+            .ok_or_else(|| Misconfigured::new(format!("{}: names no user; give {URL_FORM}", SERVICE.url)))?;
+        let Some(url) = &schema.owner_database_url else { return Ok(Self { pool: None, role }) };
+        let settings = DatabaseSettings {
+            database_url: url.clone(),
+            database_password_file: schema.owner_database_password_file.clone(),
+            database_connections_max: 1,
+            ..settings.clone()
+        };
+        Ok(Self { pool: Some(pool_of(&settings, OWNER, application)?), role })
+    }
+
+    /// The role that the service works as.
+    pub fn service_role(&self) -> &str {
+        &self.role
+    }
+
+    /// A connection as the owner: `service`, which is one of the service, if one role is both.
+    pub async fn client(&self, service: Client) -> Result<Client, PoolError> {
+        match &self.pool {
+            Some(pool) => pool.get().await,
+            None => Ok(service),
+        }
+    }
 }
 
 /// Whether a failure is the database's absence, which passes, and not a refusal, which stays.
@@ -147,7 +193,9 @@ async fn kept(
 
 /// The database refuses what the process needs.
 #[derive(Debug, thiserror::Error)]
-#[error("the database refuses: {0}; check TAILRACE_DATABASE_URL, its password and the rights of its role")]
+#[error(
+    "the database refuses: {0}; check TAILRACE_DATABASE_URL (and TAILRACE_OWNER_DATABASE_URL), its password and the rights of its role"
+)]
 pub struct KeepError(String);
 
 /// One stretch of time without the database.
@@ -216,16 +264,31 @@ fn is_passing(state: &SqlState) -> bool {
         || *state == SqlState::LOCK_NOT_AVAILABLE
 }
 
-fn config(settings: &DatabaseSettings, application: &str) -> Result<Config, Misconfigured> {
-    let mut config = Config::from_str(&settings.database_url).map_err(|error| {
+const URL_FORM: &str = "postgres://USER@HOST:PORT/DATABASE";
+
+/// The settings that a problem names.
+#[derive(Clone, Copy)]
+struct Names {
+    url: &'static str,
+    password_file: &'static str,
+}
+
+const SERVICE: Names =
+    Names { url: "TAILRACE_DATABASE_URL", password_file: "TAILRACE_DATABASE_PASSWORD_FILE" };
+const OWNER: Names =
+    Names { url: "TAILRACE_OWNER_DATABASE_URL", password_file: "TAILRACE_OWNER_DATABASE_PASSWORD_FILE" };
+
+fn parsed(settings: &DatabaseSettings, names: Names) -> Result<Config, Misconfigured> {
+    Config::from_str(&settings.database_url).map_err(|error| {
         // The error names the part that is wrong, never the password.
-        Misconfigured::new(format!(
-            "TAILRACE_DATABASE_URL: {}; give postgres://USER@HOST:PORT/DATABASE",
-            chain(&error)
-        ))
-    })?;
+        Misconfigured::new(format!("{}: {}; give {URL_FORM}", names.url, chain(&error)))
+    })
+}
+
+fn config(settings: &DatabaseSettings, names: Names, application: &str) -> Result<Config, Misconfigured> {
+    let mut config = parsed(settings, names)?;
     if let Some(path) = &settings.database_password_file {
-        config.password(read_secret("TAILRACE_DATABASE_PASSWORD_FILE", path)?);
+        config.password(read_secret(names.password_file, path)?);
     }
     let given = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
     let statement_ms = settings.database_statement_timeout.as_millis();

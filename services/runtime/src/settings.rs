@@ -134,6 +134,40 @@ impl fmt::Debug for DatabaseSettings {
     }
 }
 
+/// Who owns the tables, and what the owner does with them.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Schema")]
+pub struct SchemaSettings {
+    /// Whether serving brings the schema up to date first. If not, it waits for `migrate`.
+    #[arg(long, env = "TAILRACE_MIGRATE", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub migrate: bool,
+
+    /// The database as the role that owns its tables. That role brings the schema up to date, makes and drops partitions, and
+    /// gives the role of TAILRACE_DATABASE_URL what it needs and no more. None: one role is both.
+    #[arg(long, env = "TAILRACE_OWNER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub owner_database_url: Option<String>,
+
+    /// A file that holds the owner's password; it wins over one in the URL. None: the URL's.
+    #[arg(long, env = "TAILRACE_OWNER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    pub owner_database_password_file: Option<PathBuf>,
+
+    /// How long events stay in the outbox table, with unit. Days that are older are dropped as soon as the relay has
+    /// confirmed them; a lost slot is repaired from what is there.
+    #[arg(long, env = "TAILRACE_OUTBOX_RETENTION", value_name = "DURATION", default_value = "7d", value_parser = humantime::parse_duration)]
+    pub outbox_retention: Duration,
+}
+
+/// The URL may hold a password.
+impl fmt::Debug for SchemaSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SchemaSettings")
+            .field("migrate", &self.migrate)
+            .field("outbox_retention", &self.outbox_retention)
+            .finish_non_exhaustive()
+    }
+}
+
 /// How tokens are verified.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Tokens")]

@@ -72,6 +72,7 @@ impl Users {
         };
         let event = wire::created_event(&user, trace).map_err(Error::inside)?;
         let password_hash = self.hasher.hash(password.clone()).await?;
+        let request = request.map(|request| request.with_secret(password_hash.clone()));
         let answer = wire::message(&user);
         let stored = NewRow { user: &user, password_hash: &password_hash, answer: &answer.encode_to_vec() };
         match self.store.create(stored, request.as_ref(), &event).await? {
@@ -143,19 +144,19 @@ impl Users {
     /// What a request made that was carried out before, and its answer; none when it is new.
     async fn remembered(&self, request: &Request) -> Result<Option<First>, Error> {
         match self.store.remembered(request).await? {
-            Remembered::CarriedOut { result_id, answer } => {
+            Remembered::CarriedOut { answer, secret_hash, .. } => {
                 let answer = UserMessage::decode(answer.as_slice()).map_err(Error::inside)?;
-                Ok(Some(First { id: result_id, answer }))
+                Ok(Some(First { password_hash: secret_hash, answer }))
             }
             Remembered::New => Ok(None),
             Remembered::Reused => Err(Kind::RequestReused.into()),
         }
     }
 
-    /// The answer to a retry of a creation. The password is no part of the request's fingerprint, so it is compared here.
+    /// The answer to a retry of a creation. The password is no part of the request's fingerprint, so it is compared here;
+    /// with that of then, for the user may have another by now.
     async fn repeated(&self, first: First, password: Password) -> Result<UserMessage, Error> {
-        let stored = self.store.password_hash(first.id).await?;
-        if !self.hasher.verify(password, stored).await? {
+        if !self.hasher.verify(password, first.password_hash).await? {
             return Err(Kind::RequestReused.into());
         }
         Ok(first.answer)
@@ -164,6 +165,7 @@ impl Users {
 
 /// What came of the first of several requests with one id.
 struct First {
-    id: Uuid,
+    /// Of the password that the request gave, if it gave one.
+    password_hash: Option<String>,
     answer: UserMessage,
 }

@@ -4,9 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use tailrace_runtime::{
-    grpc, postgres,
+    grpc,
+    postgres::{self, Owner},
     process::Misconfigured,
-    settings::{DatabaseSettings, GrpcSettings, ProcessSettings},
+    settings::{DatabaseSettings, GrpcSettings, ProcessSettings, SchemaSettings},
 };
 
 use crate::{password::HashCost, token::Issuer};
@@ -78,13 +79,12 @@ pub struct Config {
     /// The database.
     #[command(flatten)]
     pub database: DatabaseSettings,
+    /// Who owns its tables.
+    #[command(flatten)]
+    pub schema: SchemaSettings,
     /// The tokens it issues.
     #[command(flatten)]
     pub tokens: TokenSettings,
-
-    /// Whether serving brings the schema up to date first. If not, it waits for `migrate`.
-    #[arg(long, env = "TAILRACE_MIGRATE", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Database")]
-    pub migrate: bool,
 
     /// What hashing a password costs; no setting.
     #[arg(skip)]
@@ -113,6 +113,7 @@ impl Config {
     pub fn check(&self) -> Result<(), Misconfigured> {
         grpc::check(&self.grpc)?;
         postgres::pool(&self.database, env!("CARGO_PKG_NAME"))?;
+        Owner::from_settings(&self.database, &self.schema, env!("CARGO_PKG_NAME"))?;
         Issuer::from_settings(&self.tokens)?;
         Ok(())
     }

@@ -74,7 +74,7 @@ pub async fn run(
         .max_decoding_message_size(limit);
     let routes = Routes::new(user_api).add_service(auth_api);
 
-    let schema = Schema { migrate: config.migrate, store };
+    let schema = Schema::new(config, store)?;
     let keeping = postgres::keep(database.pool(), &context, &schema);
     // The port answers while the database is still waited for: callers then read UNAVAILABLE, and probes the reason.
     tokio::try_join!(
@@ -97,10 +97,11 @@ pub async fn run(
 
 /// Brings the schema up to date.
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
-    let pool = postgres::pool(&config.database, env!("CARGO_PKG_NAME"))?;
-    let client = pool.get().await.context("the database cannot be reached: check TAILRACE_DATABASE_URL")?;
-    store::migrate(client).await.context("the schema could not be brought up to date")?;
-    Ok(())
+    let database = Database::from_settings(&config.database, env!("CARGO_PKG_NAME"))?;
+    let client = database.pool().get().await;
+    let client = client.context("the database cannot be reached: check TAILRACE_DATABASE_URL")?;
+    let migrated = Schema::new(config, Store::new(database))?.migrate(client).await;
+    migrated.map_err(|error| anyhow::anyhow!(error)).context("the schema could not be brought up to date")
 }
 
 /// Makes a signing key in a new file.

@@ -4,19 +4,23 @@ mod sign_ins;
 
 pub(crate) use self::sign_ins::Refreshed;
 
-use tailrace_outbox::{Event, MigrateError, Remembered, Request, Write, WriteError};
+use tailrace_outbox::{Event, Remembered, Request, Retired, Right, Service, Write, WriteError};
 use tailrace_runtime::{
     clock,
     page::Page,
-    postgres::{Client, Connection, Database, Failure, Repeat, Upkeep},
+    postgres::{Client, Connection, Database, Failure, Owner, Repeat, Upkeep},
+    process::Misconfigured,
+    settings::SchemaSettings,
 };
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
 };
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
+    config::Config,
     error::{Error, Kind},
     user::{DisplayName, Email, User},
 };
@@ -25,6 +29,12 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__users", include_str!("../migrations/V1__users.sql")),
     ("V2__soft_delete", include_str!("../migrations/V2__soft_delete.sql")),
     ("V3__sign_ins", include_str!("../migrations/V3__sign_ins.sql")),
+];
+/// What the role of this service does with its rows.
+const RIGHTS: &[Right<'_>] = &[
+    ("users", "SELECT, INSERT, UPDATE"),
+    ("sign_in", "SELECT, INSERT, UPDATE, DELETE"),
+    ("refresh_token", "SELECT, INSERT, UPDATE, DELETE"),
 ];
 const EMAIL_ONCE: &str = "users_email_once";
 const USER_ONCE: &str = "users_pkey";
@@ -229,16 +239,32 @@ pub(crate) enum Written {
     Overtaken,
 }
 
-/// The schema of this service, kept up to date.
+/// The schema of this service, kept up to date by the role that owns it.
 pub(crate) struct Schema {
-    pub(crate) migrate: bool,
-    pub(crate) store: Store,
+    settings: SchemaSettings,
+    owner: Owner,
+    store: Store,
+}
+
+impl Schema {
+    pub(crate) fn new(config: &Config, store: Store) -> Result<Self, Misconfigured> {
+        let settings = config.schema.clone();
+        let owner = Owner::from_settings(&config.database, &settings, env!("CARGO_PKG_NAME"))?;
+        Ok(Self { settings, owner, store })
+    }
+
+    /// Brings the schema up to date. The connection leaves the pool: it may keep the lock when this fails.
+    pub(crate) async fn migrate(&self, client: Client) -> Result<(), Failure> {
+        let mut client = Client::take(self.owner.client(client).await?);
+        let service = Service { role: self.owner.service_role(), rights: RIGHTS };
+        Ok(tailrace_outbox::migrate(&mut client, MIGRATIONS, Some(&service)).await?)
+    }
 }
 
 impl Upkeep for Schema {
     async fn prepare(&self, client: Client) -> Result<(), Failure> {
-        if self.migrate {
-            return Ok(migrate(client).await?);
+        if self.settings.migrate {
+            return self.migrate(client).await;
         }
         let mut client = Client::take(client);
         if tailrace_outbox::migrated(&mut client, MIGRATIONS).await? {
@@ -249,15 +275,19 @@ impl Upkeep for Schema {
     }
 
     async fn tend(&self, client: Client) -> Result<(), Failure> {
-        tailrace_outbox::upkeep(&client).await?;
+        let client = self.owner.client(client).await?;
+        let now = clock::now();
+        tailrace_outbox::upkeep(&client, now).await?;
+        // Space is not worth a refused call: what fails here is tried again in an hour.
+        match tailrace_outbox::retire(&client, now, self.settings.outbox_retention).await {
+            Ok(retired) if retired == Retired::default() => {}
+            Ok(retired) => info!(outbox.taken_off = ?retired.taken_off, outbox.dropped = ?retired.dropped,
+                outbox.kept = ?retired.kept, "old days of the outbox"),
+            Err(error) => warn!(error = %error, "old days of the outbox could not be taken off or dropped"),
+        }
         drop(client);
-        Ok(self.store.forget_sign_ins(clock::now()).await?)
+        Ok(self.store.forget_sign_ins(now).await?)
     }
-}
-
-/// Brings the schema up to date. The connection leaves the pool: it may keep the lock when this fails.
-pub(crate) async fn migrate(client: Client) -> Result<(), MigrateError> {
-    tailrace_outbox::migrate(&mut Client::take(client), MIGRATIONS).await
 }
 
 fn written(outcome: Result<(), WriteError>) -> Result<Written, Error> {

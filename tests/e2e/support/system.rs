@@ -54,7 +54,7 @@ impl System {
         self.anyone().with_new_account(name).await
     }
 
-    /// A connection to a database as the service that owns it.
+    /// A connection to a database as the role that owns it.
     pub(crate) async fn database(&self, service: Service, connections: &mut JoinSet<()>) -> Client {
         let password = Settings::get().value(service.password()).expect("its password");
         let url = self.stack.postgres().url(service.role(), &password, service.database());
@@ -133,15 +133,15 @@ impl Service {
 
     fn role(self) -> &'static str {
         match self {
-            Self::Users => "users_service",
-            Self::Orders => "orders_service",
+            Self::Users => "users_owner",
+            Self::Orders => "orders_owner",
         }
     }
 
     fn password(self) -> &'static str {
         match self {
-            Self::Users => "USERS_SERVICE_PASSWORD",
-            Self::Orders => "ORDERS_SERVICE_PASSWORD",
+            Self::Users => "USERS_OWNER_PASSWORD",
+            Self::Orders => "ORDERS_OWNER_PASSWORD",
         }
     }
 }

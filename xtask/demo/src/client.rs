@@ -1,5 +1,7 @@
 //! The services as this program needs them. A request that may have been done already counts as done.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use tailrace::auth::v1::LoginRequest;
 use tailrace::auth::v1::auth_service_client::AuthServiceClient;
@@ -7,9 +9,15 @@ use tailrace::order::v1::order_service_client::OrderServiceClient;
 use tailrace::order::v1::{CreateOrderRequest, Order, OrderLine};
 use tailrace::user::v1::user_service_client::UserServiceClient;
 use tailrace::user::v1::{CreateUserRequest, User};
+use tokio::time::sleep;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 use uuid::Uuid;
+
+/// How often an order is tried while the service says that it may come later, and the pause between.
+const ATTEMPTS_MAX: usize = 10;
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Who signs in.
 #[derive(Debug, Clone)]
@@ -83,16 +91,25 @@ impl Client {
 
     pub(crate) async fn create_order(&mut self, token: &str, lines: Vec<OrderLine>) -> Result<()> {
         let order = Order { lines, ..Order::default() };
-        let mut request =
-            Request::new(CreateOrderRequest { order: Some(order), request_id: Uuid::new_v4().to_string() });
-        let bearer = format!("Bearer {token}").parse().context("the token is no header value")?;
-        request.metadata_mut().insert("authorization", bearer);
-        match self.orders.create_order(request).await {
-            Ok(_) => Ok(()),
-            Err(status) => {
-                // It may have run out: the next order signs in again.
-                self.token = None;
-                Err(status).context("cannot place an order")
+        let message = CreateOrderRequest { order: Some(order), request_id: Uuid::new_v4().to_string() };
+        let bearer: MetadataValue<_> =
+            format!("Bearer {token}").parse().context("the token is no header value")?;
+        let mut attempts = 0;
+        loop {
+            let mut request = Request::new(message.clone());
+            request.metadata_mut().insert("authorization", bearer.clone());
+            attempts += 1;
+            match self.orders.create_order(request).await {
+                Ok(_) => return Ok(()),
+                // Who is new may not be known to the order service yet.
+                Err(status) if status.code() == Code::Unavailable && attempts < ATTEMPTS_MAX => {
+                    sleep(RETRY_DELAY).await;
+                }
+                Err(status) => {
+                    // It may have run out: the next order signs in again.
+                    self.token = None;
+                    return Err(status).context("cannot place an order");
+                }
             }
         }
     }

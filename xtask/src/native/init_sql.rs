@@ -3,6 +3,7 @@
 //! Of psql's own commands it knows `\getenv`, `\connect` and `:'name'`; a statement ends with `;` at the end of a line.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use tokio_postgres::NoTls;
@@ -11,20 +12,34 @@ use super::Postgres;
 use crate::settings::Settings;
 use crate::workspace;
 
-/// Makes the databases `users` and `orders` and the three roles, with the passwords of `.env`.
+/// Makes the databases `users` and `orders` and their roles, with the passwords of `.env`.
 ///
 /// # Errors
 ///
 /// When the server refuses a statement: the databases may exist already.
 pub fn dev_database(postgres: &Postgres) -> Result<()> {
-    let path = workspace::root().join("deploy/postgres/init.sql");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let path = path();
+    let text = script()?;
     let script = parse(&text, |name| Settings::get().value(name))?;
     // A thread of its own: the caller may be inside a runtime, which must not be entered twice.
     std::thread::scope(|scope| {
         scope.spawn(|| apply(postgres, &script)).join().expect("applying does not panic")
     })
     .with_context(|| format!("cannot apply {}", path.display()))
+}
+
+/// The script, to tell whether a cluster was made by another.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub fn script() -> Result<String> {
+    let path = path();
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn path() -> PathBuf {
+    workspace::root().join("deploy/postgres/init.sql")
 }
 
 /// The statements for one database.

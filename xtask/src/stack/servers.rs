@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::StackOptions;
 use super::addresses::Addresses;
 use crate::artefacts;
 use crate::native::account::Account;
-use crate::native::{Kafka, KafkaOptions, Postgres, PostgresOptions, dev_database};
+use crate::native::{Kafka, KafkaOptions, Postgres, PostgresOptions, dev_database, dev_database_script};
 use crate::progress::Progress;
 
 /// Postgres and Kafka.
@@ -67,6 +67,10 @@ fn start_postgres(dir: &Path, addresses: &Addresses, options: &StackOptions) -> 
     if !mark(dir).exists() && folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
+    let made_by = std::fs::read_to_string(mark(dir)).ok();
+    if made_by.is_some_and(|script| dev_database_script().is_ok_and(|now| now != script)) {
+        bail!("the roles of the databases have changed since the data was made: start once with --fresh");
+    }
     let postgres_options = PostgresOptions {
         port: addresses.postgres,
         without_fsync: options.without_fsync,
@@ -76,7 +80,7 @@ fn start_postgres(dir: &Path, addresses: &Addresses, options: &StackOptions) -> 
     let postgres = Postgres::start(&folder, postgres_options)?;
     if !mark(dir).exists() {
         dev_database(&postgres)?;
-        std::fs::write(mark(dir), "").context("cannot write into the data folder")?;
+        std::fs::write(mark(dir), dev_database_script()?).context("cannot write into the data folder")?;
     }
     Ok(postgres)
 }

@@ -69,17 +69,23 @@ impl<'a> Topology<'a> {
     pub(super) fn user_service(&self) -> Result<Process> {
         let key = self.signing_key().display().to_string();
         let database = self.database("users_service", "USERS_SERVICE_PASSWORD", "users")?;
+        let owner = self.database("users_owner", "USERS_OWNER_PASSWORD", "users")?;
         let launch =
             self.launch("user-service", self.addresses.user.port(), self.addresses.user_ops.port())?;
-        let launch = launch.env("TAILRACE_DATABASE_URL", database).env("TAILRACE_SIGNING_KEY_FILE", key);
+        let launch = launch
+            .env("TAILRACE_DATABASE_URL", database)
+            .env("TAILRACE_OWNER_DATABASE_URL", owner)
+            .env("TAILRACE_SIGNING_KEY_FILE", key);
         Ok(self.process(launch, self.addresses.user_ops.port()))
     }
 
     pub(super) fn order_service(&self) -> Result<Process> {
         let database = self.database("orders_service", "ORDERS_SERVICE_PASSWORD", "orders")?;
+        let owner = self.database("orders_owner", "ORDERS_OWNER_PASSWORD", "orders")?;
         let launch =
             self.launch("order-service", self.addresses.order.port(), self.addresses.order_ops.port())?;
-        Ok(self.process(launch.env("TAILRACE_DATABASE_URL", database), self.addresses.order_ops.port()))
+        let launch = launch.env("TAILRACE_DATABASE_URL", database).env("TAILRACE_OWNER_DATABASE_URL", owner);
+        Ok(self.process(launch, self.addresses.order_ops.port()))
     }
 
     pub(super) fn relay(&self) -> Result<Process> {

@@ -24,7 +24,7 @@ async fn postgres_keeps_its_data_and_port_over_a_restart_and_a_crash() -> Result
     let scratch = Scratch::new()?;
     let postgres = Postgres::start(&scratch.path().join("postgres"), quick())?;
     dev_database(&postgres)?;
-    let url = postgres.url("users_service", "users-dev", "users");
+    let url = postgres.url("users_owner", "users-owner-dev", "users");
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::select! {
         done = client.batch_execute("CREATE TABLE kept (value text); INSERT INTO kept VALUES ('yes')") => done?,

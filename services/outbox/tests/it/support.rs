@@ -41,7 +41,7 @@ impl Database {
         administrator.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database");
         let database = Self { name };
         let mut client = database.connect().await;
-        tailrace_outbox::migrate(&mut client, MIGRATIONS).await.expect("migrated");
+        tailrace_outbox::migrate(&mut client, MIGRATIONS, None).await.expect("migrated");
         database
     }
 

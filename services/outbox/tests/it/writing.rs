@@ -1,6 +1,7 @@
 //! What a write guarantees.
 
 use deadpool_postgres::ClientWrapper as Client;
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 use tailrace_outbox::{Event, Remembered, Request, Write, WriteError, append, remembered, upkeep};
 use tokio_postgres::types::{ToSql, Type};
@@ -91,7 +92,7 @@ async fn a_refused_event_leaves_no_entity() {
     let id = Uuid::now_v7();
     write(&client, id, "lamp", &event(id)).await.expect_err("no partition");
     check_counts(&client, 0, 0).await;
-    upkeep(&client).await.expect("the partition is made again");
+    upkeep(&client, Timestamp::now()).await.expect("the partition is made again");
     write(&client, id, "lamp", &event(id)).await.expect("written");
     check_counts(&client, 1, 1).await;
 }
@@ -145,7 +146,7 @@ async fn a_request_is_carried_out_once_per_caller() {
     check_counts(&client, 1, 1).await;
     assert_eq!(
         remembered(&client, &lamp).await.expect("an answer"),
-        Remembered::CarriedOut { result_id: id, answer: ANSWER.to_vec() }
+        Remembered::CarriedOut { result_id: id, answer: ANSWER.to_vec(), secret_hash: None }
     );
     let chair = ask("users/ada", b"a chair");
     assert_eq!(remembered(&client, &chair).await.expect("an answer"), Remembered::Reused);
@@ -166,7 +167,7 @@ async fn upkeep_forgets_requests_after_a_day() {
             .await
             .expect("a request");
     }
-    upkeep(&client).await.expect("upkeep");
+    upkeep(&client, Timestamp::now()).await.expect("upkeep");
     let left: Vec<String> = client
         .query("SELECT caller FROM carried_out_request", &[])
         .await

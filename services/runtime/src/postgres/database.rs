@@ -111,7 +111,7 @@ pub struct Database {
 impl Database {
     /// Connects when first used. `application` is what the database shows for its connections.
     pub fn from_settings(settings: &DatabaseSettings, application: &str) -> Result<Self, Misconfigured> {
-        let config = super::config(settings, application)?;
+        let config = super::config(settings, super::SERVICE, application)?;
         let tls = tls(settings, &config)?;
         let answer_timeout = match settings.database_statement_timeout {
             // The server's word for: as long as it takes.

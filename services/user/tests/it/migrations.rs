@@ -52,7 +52,8 @@ async fn least_rights_are_enough_for_the_service_and_the_relay() {
     let postgres = spawn_blocking(dev_cluster).await.expect("no panic");
     let password = |name: &str| Settings::get().value(name).expect("a password");
     let service_url = postgres.url("users_service", &password("USERS_SERVICE_PASSWORD"), "users");
-    let service = Service::launch(&service_url).await;
+    let owner_url = postgres.url("users_owner", &password("USERS_OWNER_PASSWORD"), "users");
+    let service = Service::launch_with(&service_url, &["--owner-database-url", &owner_url]).await;
     timeout(DEADLINE, service.context().readiness.changed_from(false))
         .await
         .unwrap_or_else(|_| panic!("{}", service.context().readiness));

@@ -6,13 +6,14 @@ use tailrace::{
         ChangePasswordRequest, ListSigningKeysRequest, LoginRequest, LoginResponse, LogoutRequest,
         RefreshTokenRequest, RefreshTokenResponse,
     },
-    user::v1::{DeleteUserRequest, UndeleteUserRequest},
+    user::v1::{CreateUserRequest, DeleteUserRequest, UndeleteUserRequest},
 };
 use tailrace_runtime::auth::Verifier;
 use tokio::task::JoinSet;
 use tonic::{Code, Response, Status};
+use uuid::Uuid;
 
-use crate::support::{Database, PASSWORD, Service, fields, reason, until, with_token};
+use crate::support::{Database, PASSWORD, Service, fields, new_user, reason, until, with_token};
 
 const ADA: &str = "ada@example.org";
 const NEW_PASSWORD: &str = "battery staple";
@@ -183,6 +184,30 @@ async fn of_password_changes_at_once_one_holds() {
     let changed: Vec<i32> = outcomes.into_iter().filter_map(Result::ok).collect();
     let [number] = changed[..] else { panic!("changed by {changed:?}") };
     login(&service, &format!("{NEW_PASSWORD} {number}")).await.expect("signed in");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn the_retry_of_a_creation_is_told_by_the_password_of_then() {
+    let database = Database::new().await;
+    let service = Service::start(&database).await;
+    let mut request = new_user("Ada", ADA);
+    request.request_id = Uuid::new_v4().to_string();
+    let create = async |password: &str| {
+        let request = CreateUserRequest { password: password.to_owned(), ..request.clone() };
+        service.users().create_user(request).await.map(Response::into_inner)
+    };
+    let first = create(PASSWORD).await.expect("a user");
+    let tokens = login(&service, PASSWORD).await.expect("signed in");
+    let change = ChangePasswordRequest {
+        current_password: PASSWORD.to_owned(),
+        new_password: NEW_PASSWORD.to_owned(),
+    };
+    let change = with_token(change, &tokens.access_token);
+    service.auth().change_password(change).await.expect("changed");
+    assert_eq!(create(PASSWORD).await.expect("the answer of then"), first);
+    let other = create(NEW_PASSWORD).await.expect_err("that was not asked for then");
+    assert_eq!((other.code(), reason(&other).as_str()), (Code::InvalidArgument, "REQUEST_ID_REUSED"));
     service.stop().await;
 }
 

@@ -101,6 +101,11 @@ impl Service {
 
     /// Starts it without waiting.
     pub(crate) async fn launch(database_url: &str) -> Self {
+        Self::launch_with(database_url, &[]).await
+    }
+
+    /// The same with more settings.
+    pub(crate) async fn launch_with(database_url: &str, more: &[&str]) -> Self {
         let (folder, key) = signing_key();
         let arguments = [
             "user-service",
@@ -108,7 +113,9 @@ impl Service {
             database_url,
             "--signing-key-file",
             key.to_str().expect("UTF-8"),
-        ];
+        ]
+        .into_iter()
+        .chain(more.iter().copied());
         let cli: Cli = settings::parse_from(arguments, DEFAULTS).expect("a command line");
         let issuer = Issuer::from_settings(&cli.config.tokens).expect("a key");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

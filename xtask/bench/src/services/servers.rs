@@ -18,6 +18,8 @@ use xtask::stack::Process;
 
 use crate::usage::Usage;
 
+/// Who orders in the statements that are compared with.
+const BUYER: &str = "users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9a11";
 const EMAIL: &str = "bench@example.org";
 const PASSWORD: &str = "correct horse battery staple";
 /// Calls one after the other over one connection would be the connection's figure.
@@ -78,17 +80,29 @@ impl Servers {
         };
         let users = Service::start(scratch.path(), user_service, |launch| {
             let database = url("users_service", "USERS_SERVICE_PASSWORD", "users")?;
+            let owner = url("users_owner", "USERS_OWNER_PASSWORD", "users")?;
             Ok(launch
                 .args(arguments.iter().copied())
                 .env("TAILRACE_SIGNING_KEY_FILE", &key)
-                .env("TAILRACE_DATABASE_URL", database))
+                .env("TAILRACE_DATABASE_URL", database)
+                .env("TAILRACE_OWNER_DATABASE_URL", owner))
         })?;
         let orders = Service::start(scratch.path(), "order-service", |launch| {
             let database = url("orders_service", "ORDERS_SERVICE_PASSWORD", "orders")?;
-            Ok(launch.env("TAILRACE_AUTH_KEYS_URL", &users.url).env("TAILRACE_DATABASE_URL", database))
+            let owner = url("orders_owner", "ORDERS_OWNER_PASSWORD", "orders")?;
+            Ok(launch
+                .env("TAILRACE_AUTH_KEYS_URL", &users.url)
+                .env("TAILRACE_DATABASE_URL", database)
+                .env("TAILRACE_OWNER_DATABASE_URL", owner)
+                // There is no Kafka: who may order is written below.
+                .env("TAILRACE_KAFKA_BROKERS", "127.0.0.1:1"))
         })?;
         let (bearer, user) = sign_in(&users).await?;
-        Ok(Self { users, orders, bearer, user, postgres, scratch })
+        let servers = Self { users, orders, bearer, user, postgres, scratch };
+        let buyers =
+            format!("INSERT INTO known_user VALUES ('{}', 1, false), ('{BUYER}', 1, false)", servers.user);
+        servers.execute("orders", &buyers).await?;
+        Ok(servers)
     }
 
     /// Does statements in a database.

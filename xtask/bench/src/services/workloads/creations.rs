@@ -32,8 +32,9 @@ const HALF_FACTOR: u32 = 2;
 /// An order as the service writes it: the order, its lines and its event in one statement.
 const CREATE_ORDER: &str = "WITH entity AS (INSERT INTO orders \
     (id, buyer, state, currency, total_minor, version, create_time, update_time) \
-    VALUES ((lpad(to_hex(:n::bigint), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(:client_id::bigint), 12, '0'))::uuid, \
-    'users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9a11', 'placed', 'EUR', 2800, 1, now(), now()) RETURNING id), \
+    SELECT (lpad(to_hex(:n::bigint), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(:client_id::bigint), 12, '0'))::uuid, \
+    name, 'placed', 'EUR', 2800, 1, now(), now() \
+    FROM known_user WHERE name = 'users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9a11' AND NOT deleted RETURNING id), \
     also_0 AS (INSERT INTO order_lines (order_id, line_number, product, quantity, unit_price_minor) \
     SELECT entity.id, line.number, line.product, line.quantity, line.unit_price FROM entity, \
     unnest(ARRAY['Guide vane'], ARRAY[2], ARRAY[1400::bigint]) WITH ORDINALITY AS line (product, quantity, unit_price, number)), \
