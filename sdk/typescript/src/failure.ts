@@ -1,5 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { BadRequestSchema, ErrorInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 
 /** A failed call in the words a program needs: what, why, and which field. */
 export interface Failure {
@@ -24,6 +24,12 @@ export function failureOf(error: unknown): Failure {
     fields.set(field, status.rawMessage);
   }
   return { code: status.code, reason: info?.reason ?? "", message: status.rawMessage, fields };
+}
+
+/** How long the server asks to wait before another try, in milliseconds; 0 when it does not say. */
+export function retryAfterMs(error: ConnectError): number {
+  const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
+  return delay === undefined ? 0 : Number(delay.seconds) * 1000 + delay.nanos / 1_000_000;
 }
 
 /**

@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import { type Backoff, DEFAULT_BACKOFF, delayMs } from "./backoff.js";
-import { isPassing } from "./failure.js";
+import { isPassing, retryAfterMs } from "./failure.js";
 import type {
   EventStreamService,
   WatchRequestSchema,
@@ -33,6 +33,8 @@ export interface WatchOptions {
   readonly topics?: readonly string[];
   /** Where to begin; from now on when absent. */
   readonly start?: WatchStart;
+  /** Whether another call would be sent with another token; then a token that ended ends no watch. */
+  readonly renewsToken?: boolean;
   /** Ends the watch. */
   readonly signal?: AbortSignal;
   /** Called with each new state. */
@@ -101,7 +103,10 @@ export class Watch implements AsyncIterable<WatchResponse> {
         if (this.#ended()) {
           break;
         }
-        await this.#recover(attempt, ConnectError.from(call.signal.aborted ? call.signal.reason : error));
+        const cause = ConnectError.from(call.signal.aborted ? call.signal.reason : error);
+        if (!this.#hasOnlyLostItsToken(cause)) {
+          await this.#recover(attempt, cause);
+        }
       } finally {
         // Also reached when the reader stops reading: without the abort the call would stay open.
         silence.stop();
@@ -128,6 +133,12 @@ export class Watch implements AsyncIterable<WatchResponse> {
     }
   }
 
+  /** The token held when the call began, and has ended since; one that was refused from the start is no such case. */
+  #hasOnlyLostItsToken({ code }: ConnectError): boolean {
+    const hasBegun = this.#state.name !== "connecting";
+    return code === Code.Unauthenticated && hasBegun && this.#options.renewsToken === true;
+  }
+
   async #recover(attempt: number, cause: ConnectError): Promise<void> {
     if (!isPassing(cause.code)) {
       this.#enter({ name: "failed", cause });
@@ -138,7 +149,7 @@ export class Watch implements AsyncIterable<WatchResponse> {
 
   #wait(attempt: number, cause: ConnectError): Promise<void> {
     const { backoff = DEFAULT_BACKOFF, random = Math.random, signal } = this.#options;
-    const delay = delayMs(attempt, random(), backoff);
+    const delay = retryAfterMs(cause) + delayMs(attempt, random(), backoff);
     this.#enter({ name: "waiting", retryAt: Date.now() + delay, cause });
     return new Promise((resolve) => {
       const go = () => {

@@ -3,6 +3,7 @@ import { Code, ConnectError, createClient, createRouterTransport } from "@connec
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
   EventStreamService,
+  type WatchOptions,
   type WatchRequest,
   type WatchResponse,
   WatchResponseSchema,
@@ -47,7 +48,7 @@ const caughtUp = create(WatchResponseSchema, { cursor: "end", message: { case: "
 const heartbeat = create(WatchResponseSchema, { message: { case: "heartbeat", value: {} } });
 
 /** Reads until the signal aborts, keeping offsets and states. */
-function read(events: ReturnType<typeof server>["events"], random = 0.5) {
+function read(events: ReturnType<typeof server>["events"], random = 0.5, options: WatchOptions = {}) {
   const end = new AbortController();
   const offsets: bigint[] = [];
   const states: WatchState["name"][] = [];
@@ -57,6 +58,7 @@ function read(events: ReturnType<typeof server>["events"], random = 0.5) {
     signal: end.signal,
     random: () => random,
     onState: (state) => states.push(state.name),
+    ...options,
   });
   const done = (async () => {
     for await (const { message } of watching) {
@@ -151,6 +153,15 @@ describe("a watch", () => {
     await again.next();
     expect(requests[1]?.start).toEqual({ case: "cursor", value: "after 7" });
     await again.return();
+  });
+
+  it("goes on with the next token where tokens are renewed, unless that is refused too", async () => {
+    const expired = new ConnectError("token expired", Code.Unauthenticated);
+    const { requests, events } = server([event(1), expired], [event(2), expired], [expired]);
+    const { offsets, done } = read(events, 0.5, { renewsToken: true });
+    await expect(done).rejects.toThrow("token expired");
+    expect(offsets).toEqual([1n, 2n]);
+    expect(requests).toHaveLength(3);
   });
 
   it("is stale after 30 s of silence, and what it was with the next heartbeat", async () => {

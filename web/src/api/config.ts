@@ -1,7 +1,9 @@
-import type { ServiceUrls } from "@tailrace/sdk";
-
 /** What the web server tells the page at run time, so that one build serves every place. */
-export interface Config extends ServiceUrls {
+export interface Config {
+  readonly userServiceUrl: string;
+  readonly orderServiceUrl: string;
+  readonly relayUrl: string;
+  readonly gatewayUrl: string;
   /** The account behind "Use demo account"; null where there is none. */
   readonly demo: { readonly email: string; readonly password: string } | null;
 }

@@ -1,4 +1,4 @@
-import { connect, type Tailrace } from "@tailrace/sdk";
+import { connect, type Endpoints, type Tailrace } from "@tailrace/sdk";
 import { createContext, useContext } from "react";
 import type { Config } from "./config";
 import { OwnItems } from "./own-items";
@@ -18,7 +18,16 @@ export function createServices(config: Config): Services {
     config,
     session,
     own: new OwnItems(sessionStorage),
-    tailrace: connect(config, () => session.token),
+    tailrace: connect(endpoints(config), () => session.token),
+  };
+}
+
+function endpoints(config: Config): Endpoints {
+  return {
+    users: config.userServiceUrl,
+    orders: config.orderServiceUrl,
+    relay: config.relayUrl,
+    gateway: config.gatewayUrl,
   };
 }
 
