@@ -11,7 +11,8 @@ use xtask::native::Scratch;
 use xtask::native::child::Launch;
 use xtask::settings::Settings;
 use xtask::stack::Urls;
-use xtask::{tools, workspace};
+use xtask::toolchains::GRPCURL;
+use xtask::workspace;
 
 use crate::support::system::System;
 use crate::support::until;
@@ -73,7 +74,7 @@ fn is_assignment(line: &str) -> bool {
 
 /// Runs a block to its end.
 async fn run(script: &str, folder: &Path) {
-    let grpcurl = block_in_place(tools::grpcurl).expect("grpcurl");
+    let grpcurl = block_in_place(|| GRPCURL.path()).expect("grpcurl");
     let path = grpcurl.parent().expect("a folder").display();
     let log = folder.join("output");
     let _ = std::fs::remove_file(&log);

@@ -15,7 +15,7 @@ pub const PROGRAMS: [&str; 5] = ["user-service", "order-service", "gateway", "cd
 
 const BUILD_TIMEOUT: Duration = Duration::from_secs(3600);
 /// What does not count as a source of the page.
-const GENERATED: [&str; 3] = ["node_modules", "dist", ".screenshots"];
+const GENERATED: [&str; 4] = ["node_modules", "dist", ".screenshots", "__pycache__"];
 
 /// The folder the programs are built into: the one this program itself was built into.
 ///
@@ -108,7 +108,7 @@ fn npm_reason(log: &str) -> Option<String> {
 }
 
 /// A number that changes when a file of these folders does.
-fn fingerprint(roots: &[&Path]) -> Result<String> {
+pub(crate) fn fingerprint(roots: &[&Path]) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     for root in roots {
         hash_into(root, &mut hasher).with_context(|| format!("cannot read {}", root.display()))?;

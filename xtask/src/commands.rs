@@ -4,6 +4,7 @@ pub mod bench;
 pub mod chaos;
 pub mod down;
 pub mod fuzz;
+pub mod generate;
 pub mod logs;
 pub mod simulate;
 pub mod status;

@@ -8,10 +8,12 @@
 
 pub mod artefacts;
 pub mod commands;
+pub mod contract;
 pub mod native;
 pub mod progress;
 pub mod settings;
 pub mod signals;
 pub mod stack;
+pub mod toolchains;
 pub mod tools;
 pub mod workspace;

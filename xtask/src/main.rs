@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::commands::{bench, chaos, down, fuzz, logs, simulate, status, test, tidy, up};
+use xtask::commands::{bench, chaos, down, fuzz, generate, logs, simulate, status, test, tidy, up};
 
 /// Starts Tailrace on this machine, without Docker, and checks the project.
 #[derive(Parser)]
@@ -33,6 +33,8 @@ enum Command {
     Simulate(simulate::Options),
     /// Search for bytes that break one of the relay's parsers.
     Fuzz(fuzz::Options),
+    /// Everything that is made of the contract: the code of the SDKs.
+    Generate(generate::Options),
     /// The checks of style that lints cannot do.
     Tidy,
 }
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Chaos(options) => chaos::run(&options),
         Command::Simulate(options) => simulate::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Generate(options) => generate::run(&options),
         Command::Tidy => tidy::run(),
     };
     done.unwrap_or_else(|error| {

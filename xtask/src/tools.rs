@@ -1,14 +1,12 @@
 //! What has to be installed. The list is `xtask/packages.txt`, which `.ci/run` reads too.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
 
-use crate::native::child::Launch;
-use crate::settings::{Settings, path_folders};
+use crate::settings::path_folders;
 use crate::workspace;
 
 /// The oldest Node.js that builds the page.
@@ -18,7 +16,6 @@ const OLDEST_JAVA: u32 = 17;
 
 /// What running the stack does without: Postgres comes from npm where the system has none.
 const ONLY_TESTS: [&str; 5] = ["postgresql", "chromium", "golang-go", "python3-pip", "git"];
-const GRPCURL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A Debian package, and the program or file that tells that it is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,24 +60,6 @@ pub fn check(purpose: Purpose, install: bool) -> Result<()> {
     }
     version_at_least("node", &["--version"], OLDEST_NODE, "https://nodejs.org/en/download")?;
     version_at_least("java", &["--version"], OLDEST_JAVA, "apt-get install openjdk-17-jdk-headless")
-}
-
-/// The program `grpcurl`, built into the cache unless it is there.
-///
-/// # Errors
-///
-/// When Go is missing or cannot build it.
-pub fn grpcurl() -> Result<PathBuf> {
-    let folder = workspace::cache().join("bin");
-    let program = folder.join("grpcurl");
-    if !program.exists() {
-        let version = Settings::get().value("GRPCURL_VERSION")?;
-        let build = Launch::new("go install grpcurl", "go", workspace::data().join("logs/go.log"))
-            .env("GOBIN", folder.display().to_string())
-            .args(["install".to_owned(), format!("github.com/fullstorydev/grpcurl/cmd/grpcurl@v{version}")]);
-        build.run(GRPCURL_TIMEOUT).context("grpcurl is needed to try the lines of the README")?;
-    }
-    Ok(program)
 }
 
 fn needed(purpose: Purpose) -> Result<Vec<Package>> {

@@ -77,15 +77,18 @@ export class Session {
   async signOut(): Promise<void> {
     const grant = this.#grant;
     this.#grant = undefined;
-    if (grant !== undefined) {
+    if (grant?.refreshToken) {
       await this.#auth.logout({ refreshToken: grant.refreshToken });
     }
   }
 
   async #renew(): Promise<Grant> {
     const last = this.#grant;
+    if (last !== undefined) {
+      this.#grant = { ...last, refreshToken: "" };
+    }
     try {
-      this.#grant = (last && (await this.#refresh(last))) ?? (await this.#login());
+      this.#grant = (last?.refreshToken && (await this.#refresh(last.refreshToken))) || (await this.#login());
       return this.#grant;
     } catch (error) {
       if (last !== undefined && Date.now() < last.validUntil) {
@@ -97,9 +100,9 @@ export class Session {
 
   /**
    * A refresh token works once: when the answer is lost it may be spent, and to show it again would end the sign-in.
-   * So any failure but a clear "not now" gives way to a new sign-in.
+   * So it is forgotten before it is used, and any failure gives way to a new sign-in.
    */
-  async #refresh({ refreshToken }: Grant): Promise<Grant | undefined> {
+  async #refresh(refreshToken: string): Promise<Grant | undefined> {
     try {
       return grantOf(await this.#auth.refreshToken({ refreshToken }));
     } catch {

@@ -7,17 +7,18 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
 
-use super::{chaos, tidy};
+use super::{chaos, generate, tidy};
 use crate::artefacts::{build_page, npm_install};
 use crate::native::child::{Launch, end_all};
 use crate::native::{POSTGRES_VARIABLE, kafka, postgres};
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::signals::{self, INTERRUPTED};
+use crate::toolchains::{GO_PROGRAMS, python_packages};
 use crate::tools::{self, Purpose};
 use crate::workspace;
 
@@ -53,15 +54,17 @@ struct Step {
 }
 
 /// Cheap ones first: what fails should fail early.
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 19] = [
     step("format", || cargo(&["fmt", "--all", "--check"])),
     step("tidy", tidy::check),
     step("packages of npm", install_npm),
     step("contract: buf lint and format", || npm("sdk/typescript", "lint:proto")),
-    step("contract: generated TypeScript", || npm("sdk/typescript", "generate:check")),
+    step("contract: generated code", generate::check),
     step("licences, sources and bans", deny),
     step("compose file", compose_lint),
     step("sdk/typescript", || scripts("sdk/typescript")),
+    step("sdk/python", python),
+    step("sdk/go", go),
     step("web", || scripts("web")),
     step("clippy", clippy),
     step("unit tests", || cargo(&["test", "--workspace", "--lib", "--bins", "--locked"])),
@@ -250,7 +253,38 @@ fn fetch() -> Result<()> {
     postgres::binaries()?;
     kafka::jars()?;
     build_page(Progress::on_terminal())?;
-    tools::grpcurl().map(drop)
+    GO_PROGRAMS.iter().try_for_each(|program| program.path().map(drop))
+}
+
+/// Style, types and tests of the Python SDK.
+fn python() -> Result<()> {
+    let packages = python_packages()?.display().to_string();
+    let modules: [&[&str]; 4] = [
+        &["ruff", "check"],
+        &["ruff", "format", "--check"],
+        &["mypy"],
+        &["pytest", "--quiet", "-p", "no:cacheprovider"],
+    ];
+    modules.iter().try_for_each(|module| {
+        Launch::on_terminal(module[0], "python3")
+            .within(workspace::root().join("sdk/python"))
+            .env("PYTHONPATH", &packages)
+            .arg("-m")
+            .args(module.iter().copied())
+            .run(STEP_TIMEOUT)
+    })
+}
+
+/// Style and tests of the Go SDK.
+fn go() -> Result<()> {
+    let folder = || workspace::root().join("sdk/go");
+    let unformatted = Command::new("gofmt").args(["-l", "."]).current_dir(folder()).output();
+    let unformatted = unformatted.context("gofmt comes with Go")?.stdout;
+    if !unformatted.is_empty() {
+        bail!("not as gofmt writes it: {}", String::from_utf8_lossy(&unformatted).trim());
+    }
+    let commands: [&[&str]; 3] = [&["vet", "./..."], &["vet", "-tags", "live", "./live"], &["test", "./..."]];
+    commands.iter().try_for_each(|command| on_terminal("go", folder(), command))
 }
 
 fn on_terminal(program: &str, folder: PathBuf, arguments: &[&str]) -> Result<()> {
