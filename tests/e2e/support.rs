@@ -2,6 +2,8 @@
 //! written with what arrived.
 
 pub(crate) mod caller;
+pub(crate) mod document;
+pub(crate) mod link;
 pub(crate) mod record;
 pub(crate) mod subscriber;
 pub(crate) mod system;

@@ -16,6 +16,13 @@ from tailrace.stream.v1.event_stream_service_pb2_grpc import EventStreamServiceS
 from tailrace.user.v1.user_service_pb2_grpc import UserServiceStub
 from tailrace.watch import Watch, WatchOptions
 
+# Or a connection that is refused would be tried again later than the call is.
+_RECONNECT = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
+
 
 @dataclass(frozen=True)
 class Endpoints:
@@ -116,5 +123,5 @@ def _channel(address: str, root_certificates: bytes | None) -> grpc.Channel:
     if not separator or scheme not in {"http", "https"}:
         raise ValueError(f"{address!r} is no endpoint: write http://HOST:PORT or https://HOST:PORT")
     if scheme == "http":
-        return grpc.insecure_channel(target)
-    return grpc.secure_channel(target, grpc.ssl_channel_credentials(root_certificates))
+        return grpc.insecure_channel(target, _RECONNECT)
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(root_certificates), _RECONNECT)
