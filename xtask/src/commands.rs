@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod chaos;
+pub mod contract;
 pub mod down;
 pub mod fuzz;
 pub mod generate;

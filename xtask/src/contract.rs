@@ -1,6 +1,8 @@
 //! The contract in `proto/`, as buf reads it, and what is made of it.
 
 pub mod descriptors;
+pub mod reference;
+pub mod schemas;
 pub mod sdks;
 
 use std::path::PathBuf;

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::commands::{bench, chaos, down, fuzz, generate, logs, simulate, status, test, tidy, up};
+use xtask::commands::{
+    bench, chaos, contract, down, fuzz, generate, logs, simulate, status, test, tidy, up,
+};
 
 /// Starts Tailrace on this machine, without Docker, and checks the project.
 #[derive(Parser)]
@@ -33,8 +35,10 @@ enum Command {
     Simulate(simulate::Options),
     /// Search for bytes that break one of the relay's parsers.
     Fuzz(fuzz::Options),
-    /// Everything that is made of the contract: the code of the SDKs.
+    /// Everything that is made of the contract and kept here: the SDKs' code, the reference, the schemas of events.
     Generate(generate::Options),
+    /// The files of a release that tell the contract: a protoset and the protos.
+    Contract(contract::Options),
     /// The checks of style that lints cannot do.
     Tidy,
 }
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         Command::Chaos(options) => chaos::run(&options),
         Command::Simulate(options) => simulate::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Contract(options) => contract::run(&options),
         Command::Generate(options) => generate::run(&options),
         Command::Tidy => tidy::run(),
     };

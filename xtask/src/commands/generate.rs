@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::artefacts::{fingerprint, npm_install};
-use crate::contract::{descriptors, sdks};
+use crate::contract::{descriptors, reference, schemas, sdks};
 use crate::progress::Progress;
 use crate::workspace;
 
@@ -60,10 +60,13 @@ pub fn check() -> Result<()> {
 fn generate() -> Result<()> {
     npm_install(&workspace::root().join("sdk/typescript"), Progress::on_terminal())?;
     let whole = descriptors::json()?;
-    sdks::generate(&whole)
+    sdks::generate(&whole)?;
+    reference::generate(&whole)?;
+    schemas::generate(&whole)
 }
 
 fn state() -> Result<BTreeMap<PathBuf, String>> {
-    let folders = sdks::folders()?.into_iter().filter(|folder| folder.exists());
+    let folders = sdks::folders()?.into_iter().chain([reference::folder(), schemas::folder()]);
+    let folders = folders.filter(|folder| folder.exists());
     folders.map(|folder| Ok((folder.clone(), fingerprint(&[&folder])?))).collect()
 }

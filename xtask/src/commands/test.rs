@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
 
-use super::{chaos, generate, tidy};
+use super::{chaos, contract, generate, tidy};
 use crate::artefacts::{build_page, npm_install};
 use crate::native::child::{Launch, end_all};
 use crate::native::{POSTGRES_VARIABLE, kafka, postgres};
@@ -54,11 +54,12 @@ struct Step {
 }
 
 /// Cheap ones first: what fails should fail early.
-const STEPS: [Step; 19] = [
+const STEPS: [Step; 20] = [
     step("format", || cargo(&["fmt", "--all", "--check"])),
     step("tidy", tidy::check),
     step("packages of npm", install_npm),
     step("contract: buf lint and format", || npm("sdk/typescript", "lint:proto")),
+    step("contract: breaks nothing that is released", contract::check),
     step("contract: generated code", generate::check),
     step("licences, sources and bans", deny),
     step("compose file", compose_lint),

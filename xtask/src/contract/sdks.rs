@@ -105,7 +105,7 @@ fn go(plain: &Path, files: &[String]) -> Result<()> {
 }
 
 /// The compiler that comes with the Python packages.
-fn protoc(plain: &Path) -> Result<Launch> {
+pub(super) fn protoc(plain: &Path) -> Result<Launch> {
     Ok(Launch::on_terminal("protoc", "python3")
         .env("PYTHONPATH", python_packages()?.display().to_string())
         .args(["-m", "grpc_tools.protoc"])
