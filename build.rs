@@ -17,7 +17,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut descriptors = compiler.file_descriptor_set();
     fs::write(out.join("tailrace.descriptors.bin"), &encoded)?;
 
-    pbjson_build::Builder::new().register_descriptors(&encoded)?.build(&[".tailrace", ".google.type"])?;
+    // An event may have fields that a later contract added.
+    pbjson_build::Builder::new()
+        .register_descriptors(&encoded)?
+        .ignore_unknown_fields()
+        .build(&[".tailrace", ".google.type"])?;
 
     // The annotations (google.api, buf.validate) are read from the descriptors; no code is made of them.
     descriptors.file.retain(|file| {

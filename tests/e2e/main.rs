@@ -11,6 +11,7 @@ mod documents;
 mod first_light;
 mod relay_killed;
 mod roles;
+mod schemas;
 mod sdks;
 mod support;
 mod visibility;
