@@ -14,4 +14,5 @@ mod roles;
 mod schemas;
 mod sdks;
 mod support;
+mod token;
 mod visibility;

@@ -11,4 +11,5 @@ pub mod simulate;
 pub mod status;
 pub mod test;
 pub mod tidy;
+pub mod token;
 pub mod up;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::commands::{
-    bench, chaos, contract, down, fuzz, generate, logs, simulate, status, test, tidy, up,
+    bench, chaos, contract, down, fuzz, generate, logs, simulate, status, test, tidy, token, up,
 };
 
 /// Starts Tailrace on this machine, without Docker, and checks the project.
@@ -25,6 +25,8 @@ enum Command {
     Down(down::Options),
     /// Print logs.
     Logs(logs::Options),
+    /// Print an access token: `TOKEN=$(cargo xtask token)`.
+    Token(token::Options),
     /// Every check and test, in order, until one fails.
     Test(test::Options),
     /// Measure a release build: `relay`, `latency` or `up`.
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Status(options) => status::run(&options),
         Command::Down(options) => down::run(&options),
         Command::Logs(options) => logs::run(&options),
+        Command::Token(options) => token::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Chaos(options) => chaos::run(&options),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tailrace::auth::v1::LoginRequest;
 use tailrace::auth::v1::auth_service_client::AuthServiceClient;
+use tailrace::auth::v1::{LoginRequest, LoginResponse};
 use tailrace::order::v1::order_service_client::OrderServiceClient;
 use tailrace::order::v1::{CreateOrderRequest, Order, OrderLine};
 use tailrace::user::v1::user_service_client::UserServiceClient;
@@ -51,11 +51,11 @@ impl Client {
         })
     }
 
-    /// The access token of an account, or nothing when there is no such account.
-    pub(crate) async fn login(&mut self, account: &Account) -> Result<Option<String>> {
+    /// Signs in, or tells that no such account can.
+    pub(crate) async fn login(&mut self, account: &Account) -> Result<Option<LoginResponse>> {
         let request = LoginRequest { email: account.email.clone(), password: account.password.clone() };
         match self.auth.login(request).await {
-            Ok(response) => Ok(Some(response.into_inner().access_token)),
+            Ok(response) => Ok(Some(response.into_inner())),
             Err(status) if status.code() == Code::Unauthenticated => Ok(None),
             Err(status) => Err(status).context("cannot sign in"),
         }
@@ -66,9 +66,9 @@ impl Client {
         if let Some(token) = &self.token {
             return Ok(token.clone());
         }
-        let token = self.login(account).await?.context("the demo account does not exist: seed first")?;
-        self.token = Some(token.clone());
-        Ok(token)
+        let grant = self.login(account).await?.context("the demo account does not exist: seed first")?;
+        self.token = Some(grant.access_token.clone());
+        Ok(grant.access_token)
     }
 
     pub(crate) async fn create_user(&mut self, account: &Account) -> Result<()> {

@@ -8,7 +8,7 @@ mod client;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
 use self::client::{Account, Client};
@@ -40,6 +40,18 @@ struct Arguments {
 enum Command {
     /// Make the demo account, and a few users and orders, unless they are there.
     Seed,
+    /// Print an access token, and nothing else.
+    Token {
+        /// The account; the demo account without it.
+        #[arg(long)]
+        email: Option<String>,
+        /// Its password; the demo account's without it, which all seeded accounts share.
+        #[arg(long)]
+        password: Option<String>,
+        /// Fail unless the account is an operator's.
+        #[arg(long)]
+        operator: bool,
+    },
     /// Make users and orders until it is stopped.
     Traffic {
         /// Events per second.
@@ -59,6 +71,11 @@ async fn main() -> Result<()> {
     };
     match arguments.command {
         Command::Seed => seed(&mut client, &demo).await,
+        Command::Token { email, password, operator } => {
+            let email = email.unwrap_or(demo.email);
+            let password = password.unwrap_or(demo.password);
+            token(&mut client, &Account { email, password, ..demo }, operator).await
+        }
         Command::Traffic { rate } => traffic(&mut client, &demo, Duration::from_secs_f64(rate.recip())).await,
     }
 }
@@ -71,13 +88,25 @@ async fn seed(client: &mut Client, demo: &Account) -> Result<()> {
     for (name, orders) in catalogue::FIRST_USERS {
         let account = catalogue::account(name, &demo.password);
         client.create_user(&account).await?;
-        if let Some(token) = client.login(&account).await? {
+        if let Some(grant) = client.login(&account).await? {
             for product in orders {
-                client.create_order(&token, catalogue::order(product, 1)).await?;
+                client.create_order(&grant.access_token, catalogue::order(product, 1)).await?;
             }
         }
     }
     client.create_user(demo).await
+}
+
+#[expect(clippy::print_stdout, reason = "the token is the answer, for `$(…)`")]
+async fn token(client: &mut Client, account: &Account, operator: bool) -> Result<()> {
+    let Some(grant) = client.login(account).await? else {
+        bail!("{} cannot sign in: the address is unknown or the password wrong", account.email);
+    };
+    if operator && !grant.operator {
+        bail!("{} is no operator: `user-service operator grant {0}` makes one", account.email);
+    }
+    println!("{}", grant.access_token);
+    Ok(())
 }
 
 /// One user for every three orders. A service that is away for a while is asked again at the next tick.
