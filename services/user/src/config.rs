@@ -85,6 +85,9 @@ pub struct Config {
     /// The tokens it issues.
     #[command(flatten)]
     pub tokens: TokenSettings,
+    /// How often a password may be guessed.
+    #[command(flatten)]
+    pub sign_in: SignInSettings,
 
     /// What hashing a password costs; no setting.
     #[arg(skip)]
@@ -106,6 +109,24 @@ pub struct TokenSettings {
     /// How long a sign-in lasts, however often its tokens are refreshed, with unit.
     #[arg(long, env = "TAILRACE_REFRESH_TTL", value_name = "DURATION", default_value = "30d", value_parser = humantime::parse_duration)]
     pub refresh_ttl: Duration,
+}
+
+/// How often a password may be guessed.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Signing in")]
+pub struct SignInSettings {
+    /// Wrong passwords for one account from one address before the next must wait: 1 s, doubled with each wrong one.
+    #[arg(long, env = "TAILRACE_SIGN_IN_TRIES", value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub sign_in_tries: u32,
+
+    /// The longest such wait, with unit.
+    #[arg(long, env = "TAILRACE_SIGN_IN_WAIT_MAX", value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub sign_in_wait_max: Duration,
+
+    /// Wrong passwords from one address over all accounts, at once and then a minute (IPv6: from one /64).
+    /// Behind a proxy all callers have its address.
+    #[arg(long, env = "TAILRACE_SIGN_IN_ADDRESS_TRIES", value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub sign_in_address_tries: u32,
 }
 
 impl Config {

@@ -1,5 +1,7 @@
 //! Why a command of this service fails, in words of its own; `grpc.rs` gives them a status.
 
+use std::time::Duration;
+
 use tailrace_runtime::postgres::Failure;
 
 /// Why a command failed.
@@ -29,6 +31,8 @@ pub(crate) enum Kind {
     RefreshTokenInvalid,
     #[error("the current password is wrong")]
     WrongPassword,
+    #[error("too many wrong passwords of late")]
+    TooManyTries(Duration),
     #[error("too many passwords are waiting to be hashed")]
     Overloaded,
     #[error("something inside failed")]
@@ -61,6 +65,7 @@ impl Error {
             | Kind::WrongCredentials
             | Kind::RefreshTokenInvalid
             | Kind::WrongPassword
+            | Kind::TooManyTries(_)
             | Kind::Overloaded
             | Kind::Inside(_) => false,
         }

@@ -185,6 +185,12 @@ fn status(error: Error) -> Status {
             Problem::new(Code::InvalidArgument, "PASSWORD_WRONG", "The current password is wrong.")
                 .field("current_password", "must be the password that the caller signs in with")
         }
+        Kind::TooManyTries(wait) => Problem::new(
+            Code::ResourceExhausted,
+            "SIGN_IN_THROTTLED",
+            "Too many wrong passwords from this address; wait before the next try.",
+        )
+        .retry_after(*wait),
         Kind::Overloaded => {
             Problem::new(Code::ResourceExhausted, "OVERLOADED", "Too many sign-ins at once; try again.")
                 .retry_after(RETRY_AFTER)

@@ -8,6 +8,7 @@
 //!            ├─► user       what a user is, and what may become of him
 //!            ├─► wire       the user as a message, and his events
 //!            ├─► password   Argon2id, bounded
+//!            ├─► throttle   wrong passwords, by account and address
 //!            ├─► refresh    opaque, used once
 //!            └─► token      EdDSA
 //! ```
@@ -21,6 +22,7 @@ pub mod password;
 pub mod refresh;
 mod sign_in;
 mod store;
+mod throttle;
 pub mod token;
 pub mod user;
 mod wire;
@@ -48,6 +50,7 @@ use self::{
     password::Hasher,
     sign_in::SignIns,
     store::{Schema, Store},
+    throttle::Throttle,
     token::Issuer,
 };
 
@@ -63,7 +66,13 @@ pub async fn run(
     let hasher = Hasher::new(config.hash_cost).context("passwords cannot be hashed")?;
     let store = Store::new(database.clone());
     let users = Users::new(store.clone(), hasher.clone());
-    let sign_ins = SignIns::new(store.clone(), hasher, issuer, config.tokens.refresh_ttl);
+    let sign_ins = SignIns::new(
+        store.clone(),
+        hasher,
+        issuer,
+        config.tokens.refresh_ttl,
+        Throttle::new(config.sign_in.clone()),
+    );
 
     let limit = config.grpc.message_bytes_max;
     let user_api = UserServiceServer::new(UserApi::new(users))

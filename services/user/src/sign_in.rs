@@ -5,10 +5,11 @@
 //!                        └──────────refresh again: the sign-in ends, and token 3 with it
 //! ```
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 use tailrace_runtime::clock;
+use tokio::time::Instant;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -17,6 +18,7 @@ use crate::{
     password::Hasher,
     refresh::RefreshToken,
     store::{Refreshed, Store},
+    throttle::{Outcome, Throttle},
     token::{AccessToken, Issuer},
     user::{Email, Password},
 };
@@ -38,20 +40,44 @@ pub(crate) struct SignIns {
     hasher: Hasher,
     issuer: Issuer,
     ttl: Duration,
+    throttle: Throttle,
 }
 
 impl SignIns {
     /// Sign-ins that end after `ttl`, however often they are refreshed.
-    pub(crate) fn new(store: Store, hasher: Hasher, issuer: Issuer, ttl: Duration) -> Self {
-        Self { store, hasher, issuer, ttl }
+    pub(crate) fn new(
+        store: Store,
+        hasher: Hasher,
+        issuer: Issuer,
+        ttl: Duration,
+        throttle: Throttle,
+    ) -> Self {
+        Self { store, hasher, issuer, ttl, throttle }
     }
 
     pub(crate) fn issuer(&self) -> &Issuer {
         &self.issuer
     }
 
-    /// Signs a user in. An unknown address, a deleted user and a wrong password are the same error after the same work.
-    pub(crate) async fn begin(&self, email: &Email, password: Password) -> Result<SignedIn, Error> {
+    /// Signs a user in, unless too many wrong passwords came from the address `from` of late.
+    pub(crate) async fn begin(
+        &self,
+        email: &Email,
+        password: Password,
+        from: IpAddr,
+    ) -> Result<SignedIn, Error> {
+        let counted = self.throttle.begin(email, from, Instant::now())?;
+        let signed_in = self.begin_unthrottled(email, password).await;
+        counted.end(match &signed_in {
+            Ok(_) => Outcome::Right,
+            Err(error) if matches!(error.0, Kind::WrongCredentials) => Outcome::Wrong,
+            Err(_) => Outcome::NotCompared,
+        });
+        signed_in
+    }
+
+    /// An unknown address, a deleted user and a wrong password are the same error after the same work.
+    async fn begin_unthrottled(&self, email: &Email, password: Password) -> Result<SignedIn, Error> {
         let credentials = self.store.credentials(email).await?;
         let stored = credentials.as_ref().map(|credentials| credentials.password_hash.clone());
         let verified = self.hasher.verify(password, stored).await?;

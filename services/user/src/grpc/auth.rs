@@ -1,5 +1,7 @@
 //! AuthService on the wire.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use tailrace::auth::v1::{
     ChangePasswordRequest, ChangePasswordResponse, ListSigningKeysRequest, ListSigningKeysResponse,
     LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshTokenRequest, RefreshTokenResponse,
@@ -34,8 +36,10 @@ impl AuthApi {
 #[tonic::async_trait]
 impl AuthService for AuthApi {
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        // Every connection of the port has an address; one without would share the limits of all such.
+        let from = request.remote_addr().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |address| address.ip());
         let (email, password) = credentials(request.into_inner())?;
-        let signed_in = self.sign_ins.begin(&email, password).await.map_err(status)?;
+        let signed_in = self.sign_ins.begin(&email, password, from).await.map_err(status)?;
         Ok(Response::new(LoginResponse {
             access_token: signed_in.access.text,
             expires_in: Some(signed_in.access.ttl.into()),

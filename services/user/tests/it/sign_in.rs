@@ -1,7 +1,9 @@
 //! Signing in, and the keys that verify what it gives.
 
+use std::{net::Ipv4Addr, time::Duration};
+
 use tailrace::{
-    auth::v1::{ListSigningKeysRequest, LoginRequest},
+    auth::v1::{ListSigningKeysRequest, LoginRequest, auth_service_client::AuthServiceClient},
     user::v1::GetUserRequest,
 };
 use tailrace_runtime::{auth::Verifier, settings::AuthSettings};
@@ -82,5 +84,26 @@ async fn who_comes_when_too_many_passwords_are_checked_is_told_when_to_come_back
         assert_eq!(reason(status), "OVERLOADED");
         assert!(details(status).retry_info().is_some(), "{status:?}");
     }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn wrong_passwords_are_throttled_and_the_owner_elsewhere_is_not() {
+    let database = Database::new().await;
+    let service = Service::throttled(&database).await;
+    service.create("ada@example.org").await;
+    for _ in 0..5 {
+        let wrong = service.auth().login(login("ada@example.org", "wrong horse")).await.expect_err("wrong");
+        assert_eq!(reason(&wrong), "CREDENTIALS_INVALID");
+    }
+    let throttled = service.auth().login(login("ada@example.org", PASSWORD)).await.expect_err("throttled");
+    assert_eq!(
+        (throttled.code(), reason(&throttled).as_str()),
+        (Code::ResourceExhausted, "SIGN_IN_THROTTLED")
+    );
+    let wait = details(&throttled).retry_info().and_then(|info| info.retry_delay).expect("when to come back");
+    assert!(wait <= Duration::from_secs(1), "{wait:?}");
+    let mut elsewhere = AuthServiceClient::new(service.channel_from(Ipv4Addr::new(127, 0, 0, 2)));
+    elsewhere.login(login("ada@example.org", PASSWORD)).await.expect("the owner signs in from elsewhere");
     service.stop().await;
 }

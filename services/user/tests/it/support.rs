@@ -1,7 +1,7 @@
 //! One Postgres for this test binary, a database for each test, and the service inside the test's process.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     sync::{
         LazyLock,
@@ -91,17 +91,26 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts it, and returns when it is ready.
+    /// Starts it, and returns when it is ready. Its callers may guess passwords as often as they like.
     pub(crate) async fn start(database: &Database) -> Self {
-        let service = Self::launch(&database.url()).await;
-        let ready = service.context.readiness.changed_from(false);
-        timeout(DEADLINE, ready).await.unwrap_or_else(|_| panic!("not ready: {}", service.context.readiness));
-        service
+        Self::launch(&database.url()).await.ready().await
+    }
+
+    /// The same, but with the limits of sign-ins that it comes with.
+    pub(crate) async fn throttled(database: &Database) -> Self {
+        Self::launch_with(&database.url(), &[]).await.ready().await
+    }
+
+    async fn ready(self) -> Self {
+        let ready = self.context.readiness.changed_from(false);
+        timeout(DEADLINE, ready).await.unwrap_or_else(|_| panic!("not ready: {}", self.context.readiness));
+        self
     }
 
     /// Starts it without waiting.
     pub(crate) async fn launch(database_url: &str) -> Self {
-        Self::launch_with(database_url, &[]).await
+        let unthrottled = ["--sign-in-tries=1000000", "--sign-in-address-tries=1000000"];
+        Self::launch_with(database_url, &unthrottled).await
     }
 
     /// The same with more settings.
@@ -138,6 +147,12 @@ impl Service {
 
     pub(crate) fn channel(&self) -> Channel {
         Channel::from_shared(self.url()).expect("a URL").connect_lazy()
+    }
+
+    /// A channel whose connections come from `address`.
+    pub(crate) fn channel_from(&self, address: Ipv4Addr) -> Channel {
+        let endpoint = Channel::from_shared(self.url()).expect("a URL");
+        endpoint.local_address(Some(address.into())).connect_lazy()
     }
 
     pub(crate) fn users(&self) -> UserServiceClient<Channel> {
