@@ -19,6 +19,7 @@ use tailrace::auth::v1::SigningKey;
 use tonic::{Code, Status, metadata::MetadataMap};
 use tracing::debug;
 
+pub use self::keys::ASKED_INTERVAL_MIN as KEYS_ASKED_INTERVAL_MIN;
 use self::{keys::Keys, remembered::Remembered};
 use crate::{error::Problem, process::Misconfigured, settings::AuthSettings};
 
@@ -75,6 +76,11 @@ impl Verifier {
     /// Verifies with these keys and no others.
     pub fn fixed(keys: impl IntoIterator<Item = SigningKey>) -> Self {
         Self { keys: Arc::new(Keys::fixed(keys)), remembered: Arc::default() }
+    }
+
+    /// Verifies with these keys from now on, unless they are asked for.
+    pub fn replace(&self, keys: impl IntoIterator<Item = SigningKey>) {
+        self.keys.replace(keys);
     }
 
     /// The caller that the `authorization: Bearer …` entry names; `UNAUTHENTICATED` when there is none or it does not hold.

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -25,12 +25,17 @@ const TOKEN_LIFE_S: u64 = 3600;
 pub struct Authority {
     pair: Ed25519KeyPair,
     asked: Arc<AtomicUsize>,
+    withdrawn: Arc<AtomicBool>,
 }
 
 impl Authority {
     /// With a new key.
     pub fn generate() -> Self {
-        Self { pair: Ed25519KeyPair::generate().expect("a key"), asked: Arc::default() }
+        Self {
+            pair: Ed25519KeyPair::generate().expect("a key"),
+            asked: Arc::default(),
+            withdrawn: Arc::default(),
+        }
     }
 
     /// A token that is good for longer than any test takes.
@@ -56,7 +61,13 @@ impl Authority {
 
     /// The service where verifiers get the key.
     pub fn publisher(&self) -> AuthServiceServer<Publisher> {
-        AuthServiceServer::new(Publisher { key: self.key(), asked: Arc::clone(&self.asked) })
+        let (asked, withdrawn) = (Arc::clone(&self.asked), Arc::clone(&self.withdrawn));
+        AuthServiceServer::new(Publisher { key: self.key(), asked, withdrawn })
+    }
+
+    /// Publishes its key no longer.
+    pub fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::SeqCst);
     }
 
     /// How often the key was asked for.
@@ -77,6 +88,7 @@ impl Authority {
 pub struct Publisher {
     key: SigningKey,
     asked: Arc<AtomicUsize>,
+    withdrawn: Arc<AtomicBool>,
 }
 
 fn keys_only() -> Status {
@@ -112,6 +124,8 @@ impl AuthService for Publisher {
         _: Request<ListSigningKeysRequest>,
     ) -> Result<Response<ListSigningKeysResponse>, Status> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        Ok(Response::new(ListSigningKeysResponse { signing_keys: vec![self.key.clone()] }))
+        let withdrawn = self.withdrawn.load(Ordering::SeqCst);
+        let signing_keys = if withdrawn { vec![] } else { vec![self.key.clone()] };
+        Ok(Response::new(ListSigningKeysResponse { signing_keys }))
     }
 }

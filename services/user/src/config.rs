@@ -98,7 +98,8 @@ pub struct Config {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Tokens")]
 pub struct TokenSettings {
-    /// The private key that signs tokens, as `keygen` makes it. Needed to serve.
+    /// The private keys, PEM as `keygen` makes it: the first signs tokens, all are published. Read again when it changes.
+    /// Needed to serve.
     #[arg(long, env = "TAILRACE_SIGNING_KEY_FILE", value_name = "FILE", default_value = "signing-key.pem")]
     pub signing_key_file: PathBuf,
 

@@ -10,7 +10,7 @@
 //!            ├─► password   Argon2id, bounded
 //!            ├─► throttle   wrong passwords, by account and address
 //!            ├─► refresh    opaque, used once
-//!            └─► token      EdDSA
+//!            └─► token      EdDSA ─► signing_keys   those of the key file
 //! ```
 
 pub mod commands;
@@ -21,13 +21,14 @@ pub mod operator;
 pub mod password;
 pub mod refresh;
 mod sign_in;
+pub mod signing_keys;
 mod store;
 mod throttle;
 pub mod token;
 pub mod user;
 mod wire;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use tailrace::{
@@ -62,14 +63,15 @@ pub async fn run(
     context: Context,
 ) -> anyhow::Result<()> {
     let database = Database::from_settings(&config.database, env!("CARGO_PKG_NAME"))?;
-    let verifier = Verifier::fixed([issuer.signing_key()]);
+    let issuer = Arc::new(issuer);
+    let verifier = Verifier::fixed(issuer.signing_keys());
     let hasher = Hasher::new(config.hash_cost).context("passwords cannot be hashed")?;
     let store = Store::new(database.clone());
     let users = Users::new(store.clone(), hasher.clone());
     let sign_ins = SignIns::new(
         store.clone(),
         hasher,
-        issuer,
+        Arc::clone(&issuer),
         config.tokens.refresh_ttl,
         Throttle::new(config.sign_in.clone()),
     );
@@ -89,7 +91,7 @@ pub async fn run(
     tokio::try_join!(
         async {
             serve_guarded(
-                verifier,
+                verifier.clone(),
                 listener,
                 &config.grpc,
                 context.clone(),
@@ -100,6 +102,13 @@ pub async fn run(
             .map_err(anyhow::Error::from)
         },
         async { keeping.await.map_err(anyhow::Error::from) },
+        async {
+            tokio::select! {
+                () = issuer.follow_file(&verifier) => {}
+                () = context.shutdown.wait() => {}
+            }
+            Ok(())
+        },
     )?;
     Ok(())
 }
@@ -114,6 +123,6 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Makes a signing key in a new file.
-pub fn keygen(out: &Path) -> Result<(), token::KeyError> {
-    token::generate(out)
+pub fn keygen(out: &Path) -> Result<(), signing_keys::KeyError> {
+    signing_keys::generate(out)
 }

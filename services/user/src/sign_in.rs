@@ -5,7 +5,7 @@
 //!                        └──────────refresh again: the sign-in ends, and token 3 with it
 //! ```
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tailrace_runtime::clock;
@@ -38,7 +38,7 @@ pub(crate) struct SignedIn {
 pub(crate) struct SignIns {
     store: Store,
     hasher: Hasher,
-    issuer: Issuer,
+    issuer: Arc<Issuer>,
     ttl: Duration,
     throttle: Throttle,
 }
@@ -48,7 +48,7 @@ impl SignIns {
     pub(crate) fn new(
         store: Store,
         hasher: Hasher,
-        issuer: Issuer,
+        issuer: Arc<Issuer>,
         ttl: Duration,
         throttle: Throttle,
     ) -> Self {

@@ -1,40 +1,48 @@
-//! The key that signs access tokens, and the tokens (EdDSA over Ed25519).
+//! Access tokens (EdDSA over Ed25519), and the keys that sign them.
 //!
-//! The private key stays here; whoever verifies asks for the public one.
+//! The private keys stay here; whoever verifies asks for the public ones.
 
 use std::{
-    fmt, fs,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    fmt,
+    path::PathBuf,
+    sync::{PoisonError, RwLock},
     time::Duration,
 };
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
+use jsonwebtoken::{Algorithm, Header, encode};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use tailrace::auth::v1::SigningKey;
 use tailrace_runtime::{
-    auth::{AUDIENCE, ISSUER, OPERATOR_ROLE},
+    auth::{AUDIENCE, ISSUER, KEYS_ASKED_INTERVAL_MIN, OPERATOR_ROLE, Verifier},
     process::Misconfigured,
 };
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::{config::TokenSettings, error::Error, user};
+use crate::{
+    config::TokenSettings,
+    error::Error,
+    signing_keys::{self, Key},
+    user,
+};
 
-const ALGORITHM_NAME: &str = "EdDSA";
-const KEY_ID_CHARACTERS: usize = 16;
-const OWNER_ONLY: u32 = 0o600;
+/// How often the key file is read again.
+const READ_EVERY: Duration = Duration::from_secs(1);
 
 /// Issues access tokens.
 pub struct Issuer {
-    key: EncodingKey,
-    published: SigningKey,
+    file: PathBuf,
+    keys: RwLock<Keys>,
     ttl: Duration,
+}
+
+struct Keys {
+    /// Those of the file.
+    published: Vec<Key>,
+    /// One of them.
+    signing: Key,
 }
 
 /// An access token and how long it is valid.
@@ -44,22 +52,6 @@ pub struct AccessToken {
     pub text: String,
     /// How long it is valid from its making on.
     pub ttl: Duration,
-}
-
-/// A key file cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// No key could be made.
-    #[error("no key could be made")]
-    Make,
-    /// The file could not be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
 }
 
 #[derive(Serialize)]
@@ -73,33 +65,81 @@ struct Claims<'a> {
 }
 
 impl Issuer {
-    /// Reads the key that the settings name.
+    /// Reads the keys of the file that the settings name.
     pub fn from_settings(settings: &TokenSettings) -> Result<Self, Misconfigured> {
-        let path = &settings.signing_key_file;
-        let refused = |why: String| {
-            let path = path.display();
+        let file = settings.signing_key_file.clone();
+        let published = signing_keys::read(&file).map_err(|why| {
+            let path = file.display();
             Misconfigured::new(format!(
                 "TAILRACE_SIGNING_KEY_FILE: {path}: {why}; make a key with `user-service keygen --out {path}`"
             ))
-        };
-        let der = PrivatePkcs8KeyDer::from_pem_file(path).map_err(|error| refused(error.to_string()))?;
-        let pair = Ed25519KeyPair::from_pkcs8(der.secret_pkcs8_der())
-            .map_err(|_| refused("is not an Ed25519 key in PKCS#8".to_owned()))?;
-        let public_key = pair.public_key().as_ref().to_vec();
-        Ok(Self {
-            key: EncodingKey::from_ed_der(der.secret_pkcs8_der()),
-            published: SigningKey {
-                key_id: key_id(&public_key),
-                algorithm: ALGORITHM_NAME.to_owned(),
-                public_key,
-            },
-            ttl: settings.token_ttl,
-        })
+        })?;
+        let signing = published.first().cloned().ok_or_else(|| Misconfigured::new("no key"))?;
+        Ok(Self { file, keys: RwLock::new(Keys { published, signing }), ttl: settings.token_ttl })
     }
 
-    /// The public key that verifies its tokens.
-    pub fn signing_key(&self) -> SigningKey {
-        self.published.clone()
+    /// The public keys that verify its tokens.
+    pub fn signing_keys(&self) -> Vec<SigningKey> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.published.iter().map(|key| key.published.clone()).collect()
+    }
+
+    /// Follows the file: what is in it is published, and verified by `verifier`, within a second; a new first key signs
+    /// once all verifiers can know it. A file that cannot be read changes nothing.
+    pub(crate) async fn follow_file(&self, verifier: &Verifier) {
+        let mut ticks = interval(READ_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut said, mut published_at) = (None, Instant::now());
+        loop {
+            ticks.tick().await;
+            match signing_keys::read(&self.file) {
+                Ok(keys) => {
+                    said = None;
+                    if self.publish(keys) {
+                        published_at = Instant::now();
+                        verifier.replace(self.signing_keys());
+                    }
+                }
+                Err(why) => {
+                    if said.as_ref() != Some(&why) {
+                        warn!(file = %self.file.display(), why, "the signing keys stay as they are: the file cannot be used");
+                        said = Some(why);
+                    }
+                }
+            }
+            if published_at.elapsed() > KEYS_ASKED_INTERVAL_MIN {
+                self.sign_with_first();
+            }
+        }
+    }
+
+    /// Takes the keys over; false when nothing changed.
+    fn publish(&self, keys: Vec<Key>) -> bool {
+        let ids = |keys: &[Key]| keys.iter().map(|key| key.published.key_id.clone()).collect::<Vec<_>>();
+        let (now, before) =
+            (ids(&keys), ids(&self.keys.read().unwrap_or_else(PoisonError::into_inner).published));
+        if now == before {
+            return false;
+        }
+        info!(published = ?now, "the key file has changed");
+        let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        // A key that was taken away must not sign one token more, even if the one that follows is not known everywhere.
+        let withdrawn = !now.contains(&current.signing.published.key_id);
+        if let Some(first) = keys.first().filter(|_| withdrawn) {
+            current.signing = first.clone();
+        }
+        current.published = keys;
+        true
+    }
+
+    fn sign_with_first(&self) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = keys.published.first().cloned()
+            && first.published.key_id != keys.signing.published.key_id
+        {
+            info!(key_id = first.published.key_id, "tokens are signed with another key");
+            keys.signing = first;
+        }
     }
 
     /// A token for the user `id`, valid from `now` on.
@@ -114,40 +154,15 @@ impl Issuer {
             iat: issued_at,
             exp: issued_at.saturating_add(seconds),
         };
-        let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = Some(self.published.key_id.clone());
-        let text = encode(&header, &claims, &self.key).map_err(Error::inside)?;
+        let key = self.keys.read().unwrap_or_else(PoisonError::into_inner).signing.clone();
+        let header = Header { kid: Some(key.published.key_id), ..Header::new(Algorithm::EdDSA) };
+        let text = encode(&header, &claims, &key.signs).map_err(Error::inside)?;
         Ok(AccessToken { text, ttl: self.ttl })
     }
 }
 
 impl fmt::Debug for Issuer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Issuer").field("key_id", &self.published.key_id).finish_non_exhaustive()
+        formatter.debug_struct("Issuer").field("file", &self.file).finish_non_exhaustive()
     }
-}
-
-/// Makes a key in a new file that only its owner can read.
-pub fn generate(path: &Path) -> Result<(), KeyError> {
-    let pair = Ed25519KeyPair::generate().map_err(|_| KeyError::Make)?;
-    let der = pair.to_pkcs8v1().map_err(|_| KeyError::Make)?;
-    let pem = format!(
-        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
-        STANDARD.encode(der.as_ref())
-    );
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(OWNER_ONLY)
-        .open(path)
-        .and_then(|mut file| file.write_all(pem.as_bytes()));
-    written.map_err(|source| KeyError::Write { path: path.to_owned(), source })
-}
-
-/// The first characters of the digest of the key: the same key has the same id everywhere.
-fn key_id(public_key: &[u8]) -> String {
-    let digest = Sha256::digest(public_key);
-    let mut id: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    id.truncate(KEY_ID_CHARACTERS);
-    id
 }

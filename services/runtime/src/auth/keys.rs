@@ -1,11 +1,10 @@
 //! The public keys that verify tokens: a fixed set, or the published one, asked again when a token names a key that is
-//! not known. A key that is no longer published is forgotten with the next question; asking at intervals comes with the
-//! rotation of keys.
+//! not known, and now and then while tokens come. A key that is no longer published is forgotten with the next question.
 
 use std::{
     collections::HashMap,
     fmt,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -19,10 +18,13 @@ use tonic::{
 };
 use tracing::warn;
 
-use crate::{error::Problem, process::Misconfigured};
+use crate::{error::Problem, process::Misconfigured, task};
 
-/// A forger who invents key ids costs one question per interval.
-const REFRESH_INTERVAL_MIN: Duration = Duration::from_secs(5);
+/// A forger who invents key ids costs one question per interval. A key that signs later than that after it was published is
+/// known everywhere.
+pub const ASKED_INTERVAL_MIN: Duration = Duration::from_secs(5);
+/// After that long, a key that is known is asked for once more: it may have been withdrawn.
+const STALE_AFTER: Duration = Duration::from_secs(10);
 /// A publisher that does not answer is asked again after this time.
 const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -57,29 +59,57 @@ impl Keys {
     }
 
     /// The key with this id; `UNAVAILABLE` when it is not known and the publisher cannot be asked.
-    pub(super) async fn find(&self, id: &str) -> Result<Option<DecodingKey>, Status> {
+    pub(super) async fn find(self: &Arc<Self>, id: &str) -> Result<Option<DecodingKey>, Status> {
         if let Some(key) = self.known(id) {
+            self.ask_when_stale();
             return Ok(Some(key));
         }
         let Some(publisher) = &self.publisher else { return Ok(None) };
         let mut asked = self.asked.lock().await;
         match &*asked {
-            Some(Asked { at, answered: true }) if at.elapsed() < REFRESH_INTERVAL_MIN => {}
+            Some(Asked { at, answered: true }) if at.elapsed() < ASKED_INTERVAL_MIN => {}
             Some(Asked { at, answered: false }) if at.elapsed() < RETRY_INTERVAL_MIN => {
                 return Err(unavailable());
             }
-            Some(_) | None => {
-                let answer = publisher.clone().list_signing_keys(ListSigningKeysRequest {}).await;
-                *asked = Some(Asked { at: Instant::now(), answered: answer.is_ok() });
-                let answer = answer.map_err(|status| {
-                    warn!(rpc.grpc.status = ?status.code(), "the keys that verify tokens cannot be asked");
-                    unavailable()
-                })?;
-                let keys = usable(answer.into_inner().signing_keys);
-                *self.known.write().unwrap_or_else(PoisonError::into_inner) = keys;
-            }
+            Some(_) | None => self.ask(publisher, &mut asked).await?,
         }
         Ok(self.known(id))
+    }
+
+    async fn ask(
+        &self,
+        publisher: &AuthServiceClient<Channel>,
+        asked: &mut Option<Asked>,
+    ) -> Result<(), Status> {
+        let answer = publisher.clone().list_signing_keys(ListSigningKeysRequest {}).await;
+        *asked = Some(Asked { at: Instant::now(), answered: answer.is_ok() });
+        let answer = answer.map_err(|status| {
+            warn!(rpc.grpc.status = ?status.code(), "the keys that verify tokens cannot be asked");
+            unavailable()
+        })?;
+        self.replace(answer.into_inner().signing_keys);
+        Ok(())
+    }
+
+    /// Asks beside the caller, who has a key already. A publisher that is away leaves the keys as they are.
+    fn ask_when_stale(self: &Arc<Self>) {
+        let is_stale =
+            |asked: &Option<Asked>| asked.as_ref().is_some_and(|asked| asked.at.elapsed() >= STALE_AFTER);
+        if self.publisher.is_none() || !self.asked.try_lock().is_ok_and(|asked| is_stale(&asked)) {
+            return;
+        }
+        let keys = Arc::clone(self);
+        task::spawn("signing keys", async move {
+            let (Some(publisher), mut asked) = (&keys.publisher, keys.asked.lock().await) else { return };
+            if is_stale(&asked) {
+                // A refusal is in the log, and asked again after the same time.
+                drop(keys.ask(publisher, &mut asked).await);
+            }
+        });
+    }
+
+    pub(super) fn replace(&self, keys: impl IntoIterator<Item = SigningKey>) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = usable(keys);
     }
 
     fn known(&self, id: &str) -> Option<DecodingKey> {

@@ -1,6 +1,6 @@
 //! Where a verifier gets its keys from.
 
-use service_testing::Authority;
+use service_testing::{Authority, until};
 use tailrace_runtime::{auth::Verifier, settings::AuthSettings, task};
 use tokio::net::TcpListener;
 use tonic::{
@@ -31,6 +31,26 @@ async fn the_publisher_is_asked_once_for_many_callers_and_many_forged_keys() {
         assert_eq!(status.code(), Code::Unauthenticated);
     }
     assert_eq!(authority.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_withdrawn_key_is_forgotten_without_a_restart() {
+    let authority = Authority::generate();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let verifier = verifier(listener.local_addr().expect("its address"));
+    let server = Server::builder().add_service(authority.publisher());
+    task::spawn("publisher", server.serve_with_incoming(TcpIncoming::from(listener)));
+    // A token each time: one that was just verified is remembered for a while.
+    let mut users = (0..).map(|n| format!("users/{n}"));
+    let mut verify = async || verifier.verify(&authority.token(&users.next().expect("a user"), &[])).await;
+
+    verify().await.expect("a principal");
+    authority.withdraw();
+    verify().await.expect("nobody has asked again");
+    assert_eq!(authority.asked(), 1);
+    until("the key being forgotten", async || verify().await.is_err()).await;
+    assert_eq!(authority.asked(), 2);
+    assert_eq!(verify().await.expect_err("withdrawn").code(), Code::Unauthenticated);
 }
 
 #[tokio::test]

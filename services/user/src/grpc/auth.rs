@@ -89,7 +89,7 @@ impl AuthService for AuthApi {
         &self,
         _: Request<ListSigningKeysRequest>,
     ) -> Result<Response<ListSigningKeysResponse>, Status> {
-        let signing_keys = vec![self.sign_ins.issuer().signing_key()];
+        let signing_keys = self.sign_ins.issuer().signing_keys();
         Ok(Response::new(ListSigningKeysResponse { signing_keys }))
     }
 }

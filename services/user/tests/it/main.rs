@@ -7,6 +7,7 @@ mod migrations;
 mod outage;
 mod process;
 mod refreshing;
+mod rotation;
 mod rules;
 mod sign_in;
 mod support;

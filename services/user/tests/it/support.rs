@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
@@ -87,7 +87,8 @@ pub(crate) struct Service {
     address: SocketAddr,
     context: Context,
     running: JoinHandle<anyhow::Result<()>>,
-    _key: tempfile::TempDir,
+    key: PathBuf,
+    _folder: tempfile::TempDir,
 }
 
 impl Service {
@@ -134,11 +135,16 @@ impl Service {
             let context = context.clone();
             async move { user_service::run(&cli.config, issuer, listener, context).await }
         });
-        Self { address, context, running, _key: folder }
+        Self { address, context, running, key, _folder: folder }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The file of its signing keys.
+    pub(crate) fn key_file(&self) -> &Path {
+        &self.key
     }
 
     pub(crate) fn context(&self) -> &Context {
