@@ -147,7 +147,7 @@ impl Database {
 
     async fn once<T, E, F>(&self, work: &impl Fn(Connection) -> F) -> Result<T, E>
     where
-        E: From<Failure>,
+        E: Error + From<Failure> + 'static,
         F: Future<Output = Result<T, E>>,
     {
         let client = self.pool.get().await.map_err(|error| E::from(error.into()))?;
@@ -155,8 +155,12 @@ impl Database {
         let mut busy = Busy { place: Some(place.clone()), tls: self.tls.as_ref() };
         let answer = timeout(self.answer_timeout, work(Connection { client: Some(client), place })).await;
         let Ok(answer) = answer else { return Err(E::from(io::Error::from(io::ErrorKind::TimedOut).into())) };
-        // Done with: when its place goes, the connection goes back into the pool.
-        busy.place = None;
+        if let Some(place) = busy.place.take()
+            && answer.as_ref().is_err_and(|error| Cause::of(error) == Some(Cause::Lost))
+        {
+            close(&place);
+        }
+        // Otherwise it goes back into the pool with its place.
         answer
     }
 }
@@ -216,6 +220,14 @@ impl Drop for Busy<'_> {
         if let Some(client) = place.lock().unwrap_or_else(PoisonError::into_inner).take() {
             task::spawn("cancel", cancel(client, self.tls.cloned()));
         }
+    }
+}
+
+/// Keeps a connection that is ending out of the pool: it may say so a moment later than the statement on it failed, and the
+/// next caller would get it.
+fn close(place: &Place) {
+    if let Some(client) = place.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        drop(Client::take(client));
     }
 }
 
