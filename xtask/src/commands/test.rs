@@ -167,10 +167,15 @@ fn end_to_end() -> Result<()> {
 }
 
 /// Runs the test programs of these packages. They are named one by one, because with `--package` cargo would unite the
-/// features of fewer packages and build half the dependencies once more.
+/// features of fewer packages and build half the dependencies once more. A name stands for the programs of all packages, so
+/// packages of two steps may not share one.
 fn integration_tests(is_wanted: impl Fn(&str) -> bool) -> Result<()> {
-    let names = test_programs()?.into_iter().filter(|(package, _)| is_wanted(package)).map(|(_, name)| name);
-    let names: BTreeSet<String> = names.collect();
+    let (wanted, others): (Vec<_>, Vec<_>) =
+        test_programs()?.into_iter().partition(|(package, _)| is_wanted(package));
+    let names: BTreeSet<String> = wanted.into_iter().map(|(_, name)| name).collect();
+    if let Some((package, name)) = others.iter().find(|(_, name)| names.contains(name)) {
+        bail!("the test program `{name}` of {package} would run in two steps: give it a name of its own");
+    }
     let tests = names.iter().flat_map(|name| ["--test", name]);
     cargo(&["test", "--workspace", "--locked"].into_iter().chain(tests).collect::<Vec<_>>())
 }
