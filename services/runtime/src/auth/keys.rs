@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{PoisonError, RwLock},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use tonic::{
 };
 use tracing::warn;
 
-use crate::{error::Problem, process::Misconfigured, task};
+use crate::{error::Problem, process::Misconfigured};
 
 /// A forger who invents key ids costs one question per interval. A key that signs later than that after it was published is
 /// known everywhere.
@@ -59,10 +59,9 @@ impl Keys {
     }
 
     /// The key with this id; `UNAVAILABLE` when it is not known and the publisher cannot be asked.
-    pub(super) async fn find(self: &Arc<Self>, id: &str) -> Result<Option<DecodingKey>, Status> {
+    pub(super) async fn find(&self, id: &str) -> Result<Option<DecodingKey>, Status> {
         if let Some(key) = self.known(id) {
-            self.ask_when_stale();
-            return Ok(Some(key));
+            return Ok(if self.asked_anew().await { self.known(id) } else { Some(key) });
         }
         let Some(publisher) = &self.publisher else { return Ok(None) };
         let mut asked = self.asked.lock().await;
@@ -91,21 +90,12 @@ impl Keys {
         Ok(())
     }
 
-    /// Asks beside the caller, who has a key already. A publisher that is away leaves the keys as they are.
-    fn ask_when_stale(self: &Arc<Self>) {
-        let is_stale =
-            |asked: &Option<Asked>| asked.as_ref().is_some_and(|asked| asked.at.elapsed() >= STALE_AFTER);
-        if self.publisher.is_none() || !self.asked.try_lock().is_ok_and(|asked| is_stale(&asked)) {
-            return;
-        }
-        let keys = Arc::clone(self);
-        task::spawn("signing keys", async move {
-            let (Some(publisher), mut asked) = (&keys.publisher, keys.asked.lock().await) else { return };
-            if is_stale(&asked) {
-                // A refusal is in the log, and asked again after the same time.
-                drop(keys.ask(publisher, &mut asked).await);
-            }
-        });
+    /// Asks once more when the last answer is old: one caller waits for it, the others go on with what is known. A publisher
+    /// that is away leaves the keys as they are; its refusal is in the log.
+    async fn asked_anew(&self) -> bool {
+        let (Some(publisher), Ok(mut asked)) = (&self.publisher, self.asked.try_lock()) else { return false };
+        let is_stale = asked.as_ref().is_some_and(|asked| asked.at.elapsed() >= STALE_AFTER);
+        is_stale && self.ask(publisher, &mut asked).await.is_ok()
     }
 
     pub(super) fn replace(&self, keys: impl IntoIterator<Item = SigningKey>) {
