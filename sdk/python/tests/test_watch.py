@@ -27,21 +27,23 @@ class Script:
 
     def __init__(self, *calls: list[WatchResponse | grpc.StatusCode | str]) -> None:
         self.requests: list[WatchRequest] = []
-        self.ended = threading.Event()
+        self.ended: list[threading.Event] = []
         outer = self
 
         class Events:
             @staticmethod
             def Watch(request: WatchRequest, context: Any) -> Any:
+                # A call that was given up is not asked for another step: only the callback tells.
+                ended = threading.Event()
+                if not context.add_callback(ended.set):
+                    ended.set()
                 outer.requests.append(request)
+                outer.ended.append(ended)
                 for step in calls[len(outer.requests) - 1]:
                     if isinstance(step, grpc.StatusCode):
                         context.abort(step, step.name)
                     if step == "hang":
-                        over = threading.Event()
-                        context.add_callback(over.set)
-                        over.wait(10)
-                        outer.ended.set()
+                        ended.wait(10)
                         return
                     yield step
 
@@ -66,7 +68,7 @@ def test_it_begins_where_asked_and_goes_on_after_the_last_cursor() -> None:
     script = Script([event(1), event(2), grpc.StatusCode.UNAVAILABLE], [event(3)], [CAUGHT_UP, event(4), "hang"])
     with serving(script.servicer) as endpoints:
         assert script.read(endpoints, 4, WatchOptions(backoff=QUICK, on_state=states.append)) == [1, 2, 3, 4]
-        assert script.ended.wait(10), "the call ends with its reader"
+        assert script.ended[-1].wait(10), "the call ends with its reader"
     assert [request.newest for request in script.requests] == [100, 0, 0]
     assert [request.cursor for request in script.requests] == ["", "after 2", "after 3"]
     beginning = [WatchState.CONNECTING, WatchState.CATCHING_UP, WatchState.WAITING]
