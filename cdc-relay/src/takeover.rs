@@ -25,7 +25,7 @@ use crate::source::{Candidate, Lease, ReplicationConnection, ReplicationStream};
 use crate::trouble::Trouble;
 
 /// How often a standby asks for the lease.
-pub(crate) const STANDBY_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const STANDBY_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the server hears from us while Kafka settles what was open.
 const STATUS_INTERVAL: Duration = Duration::from_secs(3);
 

@@ -14,6 +14,8 @@ use xtask::workspace;
 use crate::checker::{Counts, Delivery};
 use crate::run::{Outcome, Plan};
 
+/// What a run's result depends on: a series goes on over commits that change none of it.
+const TESTED: [&str; 4] = ["cdc-relay/protocol", "cdc-relay/src", "services/runtime/src", "xtask/chaos/src"];
 /// Stands behind a commit that the files differ from.
 const CHANGED: &str = "+";
 
@@ -124,12 +126,13 @@ pub(crate) fn has_passed(commit: &str, plan: &Plan) -> bool {
         })
 }
 
-/// The commit that is tested, with a plus if files differ from it.
+/// The commit that last changed what is tested, with a plus if files differ from it.
 pub(crate) fn commit() -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).current_dir(workspace::root()).output();
         output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
     };
-    let changed = if git(&["status", "--porcelain"]).is_empty() { "" } else { CHANGED };
-    format!("{}{changed}", git(&["rev-parse", "--short=12", "HEAD"]))
+    let of_tested = |arguments: &[&str]| git(&[arguments, &["--"], &TESTED].concat());
+    let changed = if of_tested(&["status", "--porcelain"]).is_empty() { "" } else { CHANGED };
+    format!("{}{changed}", of_tested(&["log", "-1", "--format=%h", "--abbrev=12"]))
 }

@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
+use rustix::fs::statvfs;
 use rustix::process::geteuid;
 
 use super::account::let_pass;
+
+/// The folder that Linux keeps in memory.
+const MEMORY: &str = "/dev/shm";
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -23,7 +27,24 @@ impl Scratch {
     ///
     /// When it cannot be made.
     pub fn new() -> Result<Self> {
-        let home = std::env::temp_dir().join(format!("tailrace-test-{}", geteuid().as_raw()));
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// Makes an empty folder that is kept in memory; `None` where there is less than `bytes` of it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub fn in_memory(bytes: u64) -> Result<Option<Self>> {
+        let free = statvfs(MEMORY).map_or(0, |memory| memory.f_bavail * memory.f_frsize);
+        if free < bytes {
+            return Ok(None);
+        }
+        Self::within(Path::new(MEMORY)).map(Some)
+    }
+
+    fn within(parent: &Path) -> Result<Self> {
+        let home = parent.join(format!("tailrace-test-{}", geteuid().as_raw()));
         std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
         remove_left_behind(&home);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -68,5 +89,12 @@ mod tests {
         let path = scratch.path().to_owned();
         drop(scratch);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn there_is_no_folder_in_memory_that_would_not_fit() {
+        assert!(Scratch::in_memory(u64::MAX).unwrap().is_none());
+        let scratch = Scratch::in_memory(1).unwrap().expect("a byte");
+        assert!(scratch.path().starts_with(MEMORY), "{}", scratch.path().display());
     }
 }

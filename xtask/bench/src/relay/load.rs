@@ -16,6 +16,7 @@ use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use xtask::native::child::Child;
 
+use super::Options;
 use super::arrivals::{Arrival, Arrivals};
 use super::debezium::{Debezium, Polling};
 use super::outbox::{self, Session};
@@ -36,6 +37,8 @@ pub(super) const PARTS: usize = 6;
 const DATABASE: &str = "bench";
 const WARM_UP_RATE: u32 = 1_000;
 const WARM_UP_S: u32 = 8;
+/// Brokers run for months.
+const BROKER_WARM_UP_S: u32 = 90;
 /// A virtual machine takes longer.
 const DEBEZIUM_WARM_UP_S: u32 = 25;
 /// Faster than this, ten events share a transaction: the server could not commit them one by one beside everything else.
@@ -94,15 +97,32 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) async fn set() -> Result<Self> {
+    /// Starts the servers, and lets the load run until the broker's virtual machine has compiled what it runs: before that
+    /// it takes the processors that are to be measured.
+    pub(super) async fn set(options: &Options) -> Result<Self> {
         let servers = Servers::for_load()?;
         let session = outbox::make(&servers, DATABASE).await?;
-        Ok(Self { servers, session })
+        let stage = Self { servers, session };
+        let seconds = options.amount(BROKER_WARM_UP_S, 5);
+        let subject = Subject::Relay(Delivery::ExactlyOnce);
+        run(&stage.servers, &stage.session, subject, "warm", WARM_UP_RATE, seconds).await?;
+        Ok(stage)
+    }
+
+    /// Where the broker's log is.
+    pub(super) fn broker_log(&self) -> &'static str {
+        self.servers.broker_log()
     }
 
     /// Runs the load so long, through that subject.
     pub(super) async fn run(&self, subject: Subject, rate: u32, seconds: u32) -> Result<Run> {
-        let run = run(&self.servers, &self.session, subject, rate, seconds).await?;
+        let name = match subject {
+            Subject::Relay(Delivery::ExactlyOnce) => format!("once{rate}"),
+            Subject::Relay(Delivery::AtLeastOnce) => format!("least{rate}"),
+            Subject::Debezium(Polling::Tuned) => format!("tuned{rate}"),
+            Subject::Debezium(Polling::Default) => format!("default{rate}"),
+        };
+        let run = run(&self.servers, &self.session, subject, &name, rate, seconds).await?;
         let spans = &run.commit_to_consumer;
         let told = [spans.p50, spans.p95, spans.p99, spans.max].map(short).join(", ");
         eprintln!("{}: p50, p95, p99, max {told} ms", run.words());
@@ -163,9 +183,16 @@ pub(super) fn panel(title: &str, runs: &[Run], label: fn(&Run) -> String) -> Pan
     Panel { title: title.to_owned(), bars: bars.collect() }
 }
 
-async fn run(servers: &Servers, session: &Session, subject: Subject, rate: u32, seconds: u32) -> Result<Run> {
+async fn run(
+    servers: &Servers,
+    session: &Session,
+    subject: Subject,
+    name: &str,
+    rate: u32,
+    seconds: u32,
+) -> Result<Run> {
     let rows = if rate > SINGLE_ROW_RATE_MAX { ROWS_BEYOND } else { 1 };
-    let (source, child) = start(servers, session, subject, rate).await?;
+    let (source, child) = start(servers, session, subject, name).await?;
     let mut arrivals = Arrivals::start(&servers.kafka.bootstrap(), &source.topic)?;
     let url = servers.postgres.superuser_url(DATABASE);
     let warm_up_s = if matches!(subject, Subject::Debezium(_)) { DEBEZIUM_WARM_UP_S } else { WARM_UP_S };
@@ -209,13 +236,13 @@ async fn run(servers: &Servers, session: &Session, subject: Subject, rate: u32, 
     })
 }
 
-async fn start(servers: &Servers, session: &Session, subject: Subject, rate: u32) -> Result<(Source, Child)> {
-    let name = match subject {
-        Subject::Relay(Delivery::ExactlyOnce) => format!("once{rate}"),
-        Subject::Relay(Delivery::AtLeastOnce) => format!("least{rate}"),
-        Subject::Debezium(Polling::Tuned) => format!("tuned{rate}"),
-        Subject::Debezium(Polling::Default) => format!("default{rate}"),
-    };
+async fn start(
+    servers: &Servers,
+    session: &Session,
+    subject: Subject,
+    name: &str,
+) -> Result<(Source, Child)> {
+    let name = name.to_owned();
     match subject {
         Subject::Relay(delivery) => {
             let source = Source::new(name, DATABASE, delivery);

@@ -22,14 +22,15 @@ pub(super) async fn measure(options: &Options) -> Result<Findings> {
     if options.debezium {
         subjects.extend([Subject::Debezium(Polling::Tuned), Subject::Debezium(Polling::Default)]);
     }
-    let stage = Stage::set().await?;
+    let stage = Stage::set(options).await?;
     let mut runs = Vec::new();
     for subject in subjects {
         runs.push(stage.run(subject, RATE, seconds).await?);
     }
     let conditions = format!(
-        "commit answered → `read_committed` consumer; open loop, {CONNECTIONS} connections, fsync on, {} transactions of \
-         1 row a second for {seconds} s; spread: the {PARTS} parts of a run",
+        "commit answered → `read_committed` consumer; open loop, {CONNECTIONS} connections, fsync on, {}, {} \
+         transactions of 1 row a second for {seconds} s; spread: the {PARTS} parts of a run",
+        stage.broker_log(),
         thousands(RATE.into())
     );
     let mut findings = Findings::of(Workload::Latency, conditions);
