@@ -271,7 +271,7 @@ impl Engine {
         if let Some(answer) = self.answer.take() {
             return Some(Command::AnswerRelease(answer));
         }
-        if let Some(position) = self.position_to_record() {
+        if let Some(position) = self.position_to_record(now) {
             return Some(Command::Record(position));
         }
         if self.in_flight.is_none() && !self.draining {
@@ -309,8 +309,8 @@ impl Engine {
         let idle =
             self.idle_position().map(|_| self.position_written_at + self.settings.idle_position_interval);
         let idle = if self.in_flight.is_some() { None } else { idle };
-        let next = if self.wants_data() { status.min(silence) } else { status };
-        idle.map_or(next, |idle| next.min(idle))
+        let silence = Some(silence).filter(|_| self.wants_data());
+        [silence, idle, self.record_due_at()].into_iter().flatten().fold(status, Instant::min)
     }
 
     /// Whether the socket may be read: not while as many bytes wait as may.
@@ -495,14 +495,26 @@ impl Engine {
 
     /// The position that is to be recorded now, if events are delivered whose position is not. Not beside a release: that
     /// carries the position as it was when it began.
-    fn position_to_record(&mut self) -> Option<Position> {
+    fn position_to_record(&mut self, now: Now) -> Option<Position> {
         let is_releasing =
             self.in_flight.as_ref().is_some_and(|in_flight| in_flight.purpose == Purpose::Release);
-        if self.recording.is_some() || self.is_recorded() || is_releasing {
+        let is_due = self.record_due_at().is_some_and(|due_at| now.monotonic >= due_at);
+        if is_releasing || !is_due {
             return None;
         }
         self.recording = Some(self.delivered);
         self.recording
+    }
+
+    /// When the position of what is delivered is to be recorded: no more often than the server may be told of it, for each
+    /// recording is a transaction that Kafka has to end; at once if somebody waits for it.
+    fn record_due_at(&self) -> Option<Instant> {
+        if self.recording.is_some() || self.is_recorded() {
+            return None;
+        }
+        let is_awaited = self.draining || self.release.is_some();
+        let interval = if is_awaited { Duration::ZERO } else { self.settings.status_interval_min };
+        Some(self.position_written_at + interval)
     }
 
     /// Whether the position of all that is delivered is recorded.

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// How often a position is recorded.
+const INTERVAL: Duration = Duration::from_millis(100);
+
 impl Bench {
     fn delivered(&mut self) {
         self.engine.handle_outcome(self.now, Outcome::Delivered).expect("nothing can go wrong");
@@ -32,6 +35,7 @@ fn the_next_batch_does_not_wait_for_the_position_and_the_acknowledgement_does() 
     assert!(bench.published().is_some());
     bench.transaction(220, &["b"]);
     bench.delivered();
+    bench.wait(INTERVAL);
     let (batch, position) = bench.written();
     assert_eq!((batch.map(|batch| batch.position), position), (Some(at(230)), Some(at(210))));
     bench.wait(SECOND);
@@ -47,9 +51,13 @@ fn one_position_is_recorded_at_a_time_and_the_next_is_the_last_delivered() {
         bench.transaction(lsn, &["a"]);
         let _ = bench.written();
         bench.delivered();
+        bench.wait(INTERVAL);
     }
     assert_eq!(bench.written(), (None, None), "the first is still being recorded");
     bench.recorded();
+    assert_eq!(bench.written(), (None, None), "one has just been recorded");
+    assert_eq!(bench.engine.next_timeout(), bench.now.monotonic + INTERVAL);
+    bench.wait(INTERVAL);
     assert_eq!(bench.written().1, Some(at(250)));
     assert_eq!(bench.engine.status(bench.now).flush, Lsn::new(210));
 }
@@ -76,6 +84,7 @@ fn a_release_begins_when_the_position_is_recorded_and_no_position_is_recorded_be
     bench.send(insert(RELATION_OID, "b", "nobody.knows.v1", 10));
     bench.send(commit(220, 230));
     bench.delivered();
+    bench.wait(INTERVAL);
     let (dead, _) = bench.written();
     bench.recorded();
     bench.delivered();
