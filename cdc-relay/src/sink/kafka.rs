@@ -33,6 +33,7 @@ mod forgotten;
 mod log_reader;
 mod ongoing;
 mod parked_reader;
+mod polled;
 mod position_reader;
 mod producer;
 mod topics;

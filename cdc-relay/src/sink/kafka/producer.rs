@@ -6,12 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext};
 
 use super::client::{self, QuietContext};
+use super::polled::PolledProducer;
 use super::topics::position_topic;
 use super::{Outcomes, SinkError, both};
 use crate::config::KafkaConfig;
@@ -28,9 +29,11 @@ pub(super) const TRANSACTION_TIMEOUT_MS: i32 = 10_000;
 /// The index of the position record among the deliveries of a transaction.
 const POSITION_INDEX: usize = usize::MAX;
 
+type Polled = PolledProducer<Deliveries>;
+
 /// Two producers that take turns.
 pub(super) struct Producers {
-    turns: [ThreadedProducer<Deliveries>; 2],
+    turns: [Polled; 2],
     turn: usize,
     config: KafkaConfig,
     source: String,
@@ -76,6 +79,7 @@ impl Producers {
     ) -> Result<Outcome, SinkError> {
         self.turn = 1 - self.turn;
         let producer = &self.turns[self.turn];
+        let _at_work = producer.at_work();
         producer.begin_transaction().map_err(|error| SinkError::new("cannot begin a transaction", &error))?;
         let sent = self.send_all(producer, records, one_by_one, position);
         // A record that was refused already makes the client refuse the ones behind it: the first cause counts.
@@ -97,7 +101,7 @@ impl Producers {
 
     fn send_all(
         &self,
-        producer: &ThreadedProducer<Deliveries>,
+        producer: &Polled,
         records: &[Record],
         one_by_one: bool,
         position: &PositionRecord,
@@ -108,7 +112,7 @@ impl Producers {
 
     fn send_position(
         &self,
-        producer: &ThreadedProducer<Deliveries>,
+        producer: &Polled,
         position: &PositionRecord,
     ) -> Result<(), SinkError> {
         let value = serde_json::to_vec(position).expect("a position record is representable as JSON");
@@ -126,7 +130,7 @@ impl Producers {
 
 /// The producer of a source whose events are delivered at least once.
 pub(super) struct IdempotentProducer {
-    producer: ThreadedProducer<Deliveries>,
+    producer: Polled,
     config: KafkaConfig,
     source: String,
     losses: Outcomes,
@@ -141,6 +145,7 @@ impl IdempotentProducer {
 
     /// Sends records and waits until Kafka has them all; the client keeps their order within each partition.
     pub(super) fn deliver(&mut self, records: &[Record], one_by_one: bool) -> Result<Outcome, SinkError> {
+        let _at_work = self.producer.at_work();
         let sent = send_records(&self.producer, records, one_by_one);
         let flushed = flush(&self.producer);
         match self.producer.context().take_verdict() {
@@ -178,9 +183,8 @@ fn idempotent(kafka: &KafkaConfig, source: &str) -> ClientConfig {
     config
 }
 
-fn create(config: &ClientConfig, losses: &Outcomes) -> Result<ThreadedProducer<Deliveries>, SinkError> {
-    ThreadedProducer::from_config_and_context(config, Deliveries::new(losses.clone()))
-        .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))
+fn create(config: &ClientConfig, losses: &Outcomes) -> Result<Polled, SinkError> {
+    Polled::open(config, Deliveries::new(losses.clone()))
 }
 
 /// An initialised transactional producer.
@@ -189,12 +193,15 @@ fn producer(
     source: &str,
     turn: usize,
     losses: &Outcomes,
-) -> Result<ThreadedProducer<Deliveries>, SinkError> {
+) -> Result<Polled, SinkError> {
     let mut config = idempotent(kafka, source);
     config
         .set("transactional.id", &transactional_ids(source)[turn])
         .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string());
     let producer = create(&config, losses)?;
+    // A client that knows no broker yet asks for its coordinator 500 ms later. If it cannot get to know one, the
+    // initialisation says why.
+    let _ = producer.client().fetch_metadata(Some(&position_topic(source)), client::QUERY_TIMEOUT);
     producer.init_transactions(INIT_DEADLINE).map_err(|error| {
         let cause = producer.context().connection.last_error();
         cause.map_or_else(
@@ -206,7 +213,7 @@ fn producer(
 }
 
 fn send_records(
-    producer: &ThreadedProducer<Deliveries>,
+    producer: &Polled,
     records: &[Record],
     one_by_one: bool,
 ) -> Result<(), SinkError> {
@@ -219,7 +226,7 @@ fn send_records(
     Ok(())
 }
 
-fn send(producer: &ThreadedProducer<Deliveries>, index: usize, record: &Record) -> Result<(), SinkError> {
+fn send(producer: &Polled, index: usize, record: &Record) -> Result<(), SinkError> {
     let mut headers = OwnedHeaders::new_with_capacity(record.sent_headers().count());
     for (name, value) in record.sent_headers() {
         headers = headers.insert(KafkaHeader { key: name, value: Some(value) });
@@ -245,7 +252,7 @@ fn send(producer: &ThreadedProducer<Deliveries>, index: usize, record: &Record) 
 
 /// Waits until every record is acknowledged or has failed. Not `Producer::flush`: that one polls in steps of 100 ms that
 /// last to their end, whatever happens meanwhile, and an event would wait as long.
-fn flush(producer: &ThreadedProducer<Deliveries>) -> Result<(), SinkError> {
+fn flush(producer: &Polled) -> Result<(), SinkError> {
     let deadline = Instant::now() + STEP_DEADLINE;
     let mut is_done = producer.context().wait(STEP_DEADLINE);
     // The last delivery is counted a moment before the library lets go of it.
@@ -256,14 +263,16 @@ fn flush(producer: &ThreadedProducer<Deliveries>) -> Result<(), SinkError> {
     if is_done {
         return Ok(());
     }
-    let cause = producer.context().connection.last_error().unwrap_or_else(|| "no answer".into());
+    // The client tries again without a word while a broker has fewer replicas in sync than the topic asks for.
+    let silent = || "no answer, or fewer replicas are in sync than min.insync.replicas".to_owned();
+    let cause = producer.context().connection.last_error().unwrap_or_else(silent);
     let limit_s = STEP_DEADLINE.as_secs();
     Err(SinkError::unavailable(format!("Kafka did not take the records within {limit_s} s: {cause}")))
 }
 
 /// Commits. The outcome counts as known only if no connection was lost while the request was out: a delayed EndTxn might
 /// otherwise end a later transaction of the same id.
-fn commit(producer: &ThreadedProducer<Deliveries>) -> Result<(), SinkError> {
+fn commit(producer: &Polled) -> Result<(), SinkError> {
     producer.context().connection.take_disconnects();
     let begun = Instant::now();
     let result = producer.commit_transaction(STEP_DEADLINE);
@@ -278,7 +287,7 @@ fn commit(producer: &ThreadedProducer<Deliveries>) -> Result<(), SinkError> {
     }
 }
 
-fn abort(producer: &ThreadedProducer<Deliveries>) -> Result<(), SinkError> {
+fn abort(producer: &Polled) -> Result<(), SinkError> {
     producer
         .abort_transaction(STEP_DEADLINE)
         .map_err(|error| SinkError::new("cannot abort the transaction", &error))
