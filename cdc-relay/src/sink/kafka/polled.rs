@@ -129,14 +129,19 @@ mod tests {
     use std::net::TcpListener;
     use std::time::Instant;
 
+    use rdkafka::client::ClientContext;
+    use rdkafka::error::KafkaError;
+    use rdkafka::message::DeliveryResult;
+    use rdkafka::producer::Producer as _;
+
     use super::super::client::QuietContext;
     use super::*;
 
     /// The context of a producer that only hears of its connections.
     struct Listening(QuietContext);
 
-    impl rdkafka::client::ClientContext for Listening {
-        fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+    impl ClientContext for Listening {
+        fn error(&self, error: KafkaError, reason: &str) {
             self.0.note(&error, reason);
         }
     }
@@ -144,19 +149,23 @@ mod tests {
     impl ProducerContext for Listening {
         type DeliveryOpaque = ();
 
-        fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): ()) {}
+        fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
     }
 
     #[test]
     fn a_producer_at_rest_hears_of_its_connections_and_ends_at_once() {
         // Nobody listens any more where this one did.
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address");
+        let address =
+            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address");
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", address.to_string());
         let producer = PolledProducer::open(&config, Listening(QuietContext::default())).expect("a producer");
         let begun = Instant::now();
         while producer.context().0.last_error().is_none() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the connection is refused, and nobody says so");
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "the connection is refused, and nobody says so"
+            );
             thread::yield_now();
         }
         let at_work = producer.at_work();

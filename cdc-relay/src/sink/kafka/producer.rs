@@ -110,11 +110,7 @@ impl Producers {
         self.send_position(producer, position)
     }
 
-    fn send_position(
-        &self,
-        producer: &Polled,
-        position: &PositionRecord,
-    ) -> Result<(), SinkError> {
+    fn send_position(&self, producer: &Polled, position: &PositionRecord) -> Result<(), SinkError> {
         let value = serde_json::to_vec(position).expect("a position record is representable as JSON");
         let record = BaseRecord::with_opaque_to(&self.position_topic, POSITION_INDEX)
             .key(&self.source)
@@ -188,12 +184,7 @@ fn create(config: &ClientConfig, losses: &Outcomes) -> Result<Polled, SinkError>
 }
 
 /// An initialised transactional producer.
-fn producer(
-    kafka: &KafkaConfig,
-    source: &str,
-    turn: usize,
-    losses: &Outcomes,
-) -> Result<Polled, SinkError> {
+fn producer(kafka: &KafkaConfig, source: &str, turn: usize, losses: &Outcomes) -> Result<Polled, SinkError> {
     let mut config = idempotent(kafka, source);
     config
         .set("transactional.id", &transactional_ids(source)[turn])
@@ -212,11 +203,7 @@ fn producer(
     Ok(producer)
 }
 
-fn send_records(
-    producer: &Polled,
-    records: &[Record],
-    one_by_one: bool,
-) -> Result<(), SinkError> {
+fn send_records(producer: &Polled, records: &[Record], one_by_one: bool) -> Result<(), SinkError> {
     for (index, record) in records.iter().enumerate() {
         send(producer, index, record)?;
         if one_by_one {
