@@ -1,13 +1,20 @@
-//! Argon2id, away from the async threads and bounded: at most one hash per core at a time and a limited queue, because a
-//! hash costs 19 MiB and tens of milliseconds, and anyone may ask for one.
+//! Argon2id, away from the async threads and bounded: one hash at a time on a thread of low priority, and a limited
+//! queue, because a hash costs 19 MiB and tens of milliseconds, and anyone may ask for one.
 
-use std::{sync::Arc, thread};
+use std::{
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    thread,
+};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{self, PasswordHasher as _, PasswordVerifier as _},
 };
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use rustix::process::setpriority_process;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tracing::warn;
 
 use crate::{
     error::{Error, Kind},
@@ -16,6 +23,9 @@ use crate::{
 
 /// Calls that may wait for their turn or be hashing; more are refused.
 const WAITING_MAX: usize = 64;
+/// As a `nice` value: beside a busy thread, ours gets a tenth of a core. Everything else goes first, and nobody who signs in
+/// waits for ever.
+const PRIORITY: i32 = 10;
 
 /// What a hash costs. Whoever can pay more guesses faster, so only measurements take another than the default.
 #[derive(Clone, Copy, Debug)]
@@ -41,10 +51,13 @@ impl Default for HashCost {
     }
 }
 
+type Job = Box<dyn FnOnce() + Send>;
+
 /// Hashes and verifies passwords.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Hasher {
-    turns: Arc<Semaphore>,
+    /// To the thread that hashes. It ends with the last sender.
+    jobs: mpsc::UnboundedSender<Job>,
     places: Arc<Semaphore>,
     /// The hash of a password nobody has, verified where no user is, so that his absence costs the same time.
     nobody: Arc<str>,
@@ -53,10 +66,9 @@ pub(crate) struct Hasher {
 
 impl Hasher {
     pub(crate) fn new(cost: HashCost) -> Result<Self, Error> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         let nobody = hash(cost, uuid::Uuid::new_v4().as_bytes()).map_err(Error::inside)?;
         Ok(Self {
-            turns: Arc::new(Semaphore::new(cores)),
+            jobs: start_thread()?,
             places: Arc::new(Semaphore::new(WAITING_MAX)),
             nobody: nobody.into(),
             cost,
@@ -88,17 +100,41 @@ impl Hasher {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| Kind::Overloaded)?;
-        let turn = self.turns.clone().acquire_owned().await.map_err(Error::inside)?;
-        // The permits move along: a caller who goes away does not free a core that still hashes for him.
-        let held = (place, turn);
-        spawn_blocking(move || {
-            let output = work();
-            drop(held);
-            output
-        })
-        .await
-        .map_err(Error::inside)
+        let (answer, answered) = oneshot::channel();
+        let job = move || {
+            // Whoever went away while he waited is not hashed for.
+            if !answer.is_closed() {
+                // He may still go away meanwhile.
+                let _ = answer.send(work());
+            }
+            drop(place);
+        };
+        self.jobs.send(Box::new(job)).map_err(|_| Error::inside("the thread that hashes has ended"))?;
+        answered.await.map_err(Error::inside)
     }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Hasher").field("cost", &self.cost).finish_non_exhaustive()
+    }
+}
+
+/// One thread, so that the memory of one hash is used again for the next.
+fn start_thread() -> Result<mpsc::UnboundedSender<Job>, Error> {
+    let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
+    let hash_all = move || {
+        // On Linux that is this thread alone.
+        if let Err(error) = setpriority_process(None, PRIORITY) {
+            warn!(%error, "passwords are hashed at the priority of everything else");
+        }
+        while let Some(job) = queue.blocking_recv() {
+            // Its caller is told by the answer that does not come; the next have theirs.
+            let _ = panic::catch_unwind(AssertUnwindSafe(job));
+        }
+    };
+    thread::Builder::new().name("passwords".to_owned()).spawn(hash_all).map_err(Error::inside)?;
+    Ok(jobs)
 }
 
 fn hash(cost: HashCost, password: &[u8]) -> password_hash::Result<String> {
