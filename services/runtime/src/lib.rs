@@ -14,6 +14,7 @@ pub mod access;
 pub mod auth;
 pub mod clock;
 pub mod error;
+pub mod follow;
 pub mod grpc;
 pub mod health;
 pub mod ops;

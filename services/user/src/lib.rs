@@ -37,6 +37,7 @@ use tailrace::{
 };
 use tailrace_runtime::{
     auth::Verifier,
+    follow::Follower,
     grpc::serve_guarded,
     postgres::{self, Database},
     process::Context,
@@ -103,8 +104,9 @@ pub async fn run(
         },
         async { keeping.await.map_err(anyhow::Error::from) },
         async {
+            let follower = Follower::new("the signing key", context.readiness.remark("signing key"));
             tokio::select! {
-                () = issuer.follow_file(&verifier) => {}
+                () = issuer.follow_file(&verifier, follower) => {}
                 () = context.shutdown.wait() => {}
             }
             Ok(())

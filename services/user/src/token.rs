@@ -15,10 +15,11 @@ use serde::Serialize;
 use tailrace::auth::v1::SigningKey;
 use tailrace_runtime::{
     auth::{AUDIENCE, ISSUER, KEYS_ASKED_INTERVAL_MIN, OPERATOR_ROLE, Verifier},
+    follow::Follower,
     process::Misconfigured,
 };
-use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::info;
 use uuid::Uuid;
 
 use crate::{
@@ -27,9 +28,6 @@ use crate::{
     signing_keys::{self, Key},
     user,
 };
-
-/// How often the key file is read again.
-const READ_EVERY: Duration = Duration::from_secs(1);
 
 /// Issues access tokens.
 pub struct Issuer {
@@ -86,26 +84,15 @@ impl Issuer {
 
     /// Follows the file: what is in it is published, and verified by `verifier`, within a second; a new first key signs
     /// once all verifiers can know it. A file that cannot be read changes nothing.
-    pub(crate) async fn follow_file(&self, verifier: &Verifier) {
-        let mut ticks = interval(READ_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut said, mut published_at) = (None, Instant::now());
+    pub(crate) async fn follow_file(&self, verifier: &Verifier, mut follower: Follower) {
+        let mut published_at = Instant::now();
+        let read = || signing_keys::read(&self.file).map_err(|why| format!("{}: {why}", self.file.display()));
         loop {
-            ticks.tick().await;
-            match signing_keys::read(&self.file) {
-                Ok(keys) => {
-                    said = None;
-                    if self.publish(keys) {
-                        published_at = Instant::now();
-                        verifier.replace(self.signing_keys());
-                    }
-                }
-                Err(why) => {
-                    if said.as_ref() != Some(&why) {
-                        warn!(file = %self.file.display(), why, "the signing keys stay as they are: the file cannot be used");
-                        said = Some(why);
-                    }
-                }
+            if let Some(keys) = follower.next(read).await
+                && self.publish(keys)
+            {
+                published_at = Instant::now();
+                verifier.replace(self.signing_keys());
             }
             if published_at.elapsed() > KEYS_ASKED_INTERVAL_MIN {
                 self.sign_with_first();
