@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use tailrace_runtime::auth::Verifier;
 use tailrace_runtime::process::{self, Misconfigured};
 use tailrace_runtime::settings::{self, AuthSettings, GrpcSettings, ProcessSettings};
-use tailrace_runtime::{probe, process::Context};
+use tailrace_runtime::{grpc, probe, process::Context};
 
 const NAME: &str = "cdc-relay";
 const DEFAULTS: &[(&str, &str)] = &[("listen", "127.0.0.1:5003"), ("ops_listen", "127.0.0.1:9103")];
@@ -62,6 +62,9 @@ fn main() -> ExitCode {
     }
     let config = Config::load(&cli.config, variable)
         .unwrap_or_else(|error| settings::refuse::<Cli>(&Misconfigured::new(error.to_string())));
+    if let Err(problem) = grpc::check(&cli.grpc).and_then(|()| Verifier::check(&cli.auth)) {
+        settings::refuse::<Cli>(&problem);
+    }
     if cli.check_config {
         return process::configuration_ok();
     }

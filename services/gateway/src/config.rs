@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use tailrace_runtime::{
+    auth::Verifier,
     grpc,
     process::Misconfigured,
     settings::{AuthSettings, GrpcSettings, ProcessSettings},
@@ -208,6 +209,7 @@ impl Settings {
         grpc::check(&self.grpc)?;
         origin(&self.auth.auth_keys_url)
             .ok_or_else(|| not_a_url("TAILRACE_AUTH_KEYS_URL", &self.auth.auth_keys_url))?;
+        Verifier::check(&self.auth)?;
         self.topics.check()?;
         self.streams.check()?;
         self.web.listen()?;

@@ -65,12 +65,12 @@ pub struct Verifier {
 impl Verifier {
     /// Verifies with the keys that AuthService.ListSigningKeys gives. Connects when the first token comes.
     pub fn connect(settings: &AuthSettings) -> Result<Self, Misconfigured> {
-        Ok(Self { keys: Arc::new(Keys::published_at(&settings.auth_keys_url)?), remembered: Arc::default() })
+        Ok(Self { keys: Arc::new(Keys::published_at(settings)?), remembered: Arc::default() })
     }
 
     /// Checks what [`Verifier::connect`] would refuse; needs no runtime and touches no network.
     pub fn check(settings: &AuthSettings) -> Result<(), Misconfigured> {
-        Keys::check(&settings.auth_keys_url)
+        Keys::check(settings)
     }
 
     /// Verifies with these keys and no others.

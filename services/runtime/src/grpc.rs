@@ -2,7 +2,7 @@
 //! streams.
 //!
 //! ```text
-//! TCP ─► HTTP/1.1 or HTTP/2 (limits, keep-alive) ─► CORS ─► gRPC-Web ─► observe ─► guard ─► routes
+//! TCP ─► TLS, HTTP/1.1 or HTTP/2 ([`port`]) ─► CORS ─► gRPC-Web ─► observe ─► guard ─► routes
 //!                                                                          │         └ who may call what
 //!                                                                          └ request id, span, log line, metric
 //! ```
@@ -10,24 +10,24 @@
 mod deadline;
 mod explain;
 mod observe;
+mod places;
+mod port;
+mod prompt;
 
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, header};
 use tokio::net::TcpListener;
-use tonic::{
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_web::GrpcWebLayer;
-use tower::ServiceBuilder;
+use tower::{Layer as _, ServiceBuilder};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::info;
 
-use self::observe::ObserveLayer;
 #[cfg(test)]
 pub(crate) use self::observe::code_name;
+use self::{observe::ObserveLayer, port::Port};
 use crate::{
     access::Guard,
     auth::Verifier,
@@ -36,10 +36,9 @@ use crate::{
     request,
     settings::GrpcSettings,
     task,
+    tls::PortTls,
 };
 
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-const PENDING_RESETS_MAX: usize = 20;
 const HEALTH_SERVICE: &str = tonic_health::pb::health_server::SERVICE_NAME;
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(3600);
 
@@ -54,8 +53,6 @@ enum ServeErrorKind {
     Misconfigured(#[from] Misconfigured),
     #[error("the descriptors cannot be served by reflection")]
     Reflection(#[source] tonic_reflection::server::Error),
-    #[error("the gRPC port failed")]
-    Transport(#[source] tonic::transport::Error),
 }
 
 /// Serves `routes` on `listener` until shutdown is requested and every call has ended. A stream that is still open then
@@ -93,6 +90,7 @@ async fn serve_behind(
     service_names: &[&'static str],
 ) -> Result<(), ServeError> {
     let cors = cors(settings).map_err(ServeErrorKind::from)?;
+    let tls = PortTls::load(&settings.tls).map_err(ServeErrorKind::from)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, service_names, false).await;
     let names = service_names.to_vec();
@@ -110,25 +108,19 @@ async fn serve_behind(
     if let Ok(address) = listener.local_addr() {
         info!(grpc.address = %address, "listening");
     }
-    Server::builder()
-        .accept_http1(true)
-        .max_concurrent_streams(settings.concurrent_streams_max)
-        .http2_max_header_list_size(settings.header_bytes_max)
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
-        .http2_keepalive_interval(Some(settings.keepalive_interval))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(layers)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
-            context.shutdown.wait().await
-        })
-        .await
-        .map_err(|error| ServeErrorKind::Transport(error).into())
+    let current = tls.as_ref().map(PortTls::current);
+    if let Some(tls) = tls {
+        task::spawn("certificate", tls.follow(context.readiness, context.shutdown.clone()));
+    }
+    Port::new(settings, current, context.shutdown).serve(listener, layers.layer(routes)).await;
+    Ok(())
 }
 
 /// Checks what [`serve`] would refuse, for `--check-config`.
 pub fn check(settings: &GrpcSettings) -> Result<(), Misconfigured> {
-    cors(settings).map(drop)
+    drop(cors(settings)?);
+    settings.connections.check()?;
+    PortTls::load(&settings.tls).map(drop)
 }
 
 fn cors(settings: &GrpcSettings) -> Result<CorsLayer, Misconfigured> {

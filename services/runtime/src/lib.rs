@@ -28,3 +28,4 @@ pub mod settings;
 pub mod shutdown;
 pub mod task;
 pub mod telemetry;
+pub mod tls;

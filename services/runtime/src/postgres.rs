@@ -5,15 +5,11 @@
 
 mod database;
 
-use std::{error::Error, future::Future, io, str::FromStr as _, sync::Arc, time::Duration};
+use std::{error::Error, future::Future, io, str::FromStr as _, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime, Timeouts};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
+use rustls::ClientConfig;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Config, NoTls, config::SslMode, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -24,6 +20,7 @@ use crate::{
     process::{Context, Misconfigured},
     settings::{DatabaseSettings, SchemaSettings, read_secret},
     shutdown::Shutdown,
+    tls,
 };
 
 pub use self::database::{Connection, Database, Repeat};
@@ -307,19 +304,10 @@ fn tls(settings: &DatabaseSettings, config: &Config) -> Result<Option<MakeRustls
         }
         return Ok(None);
     };
-    let refused =
-        |why: String| Misconfigured::new(format!("TAILRACE_DATABASE_CA_FILE: {}: {why}", path.display()));
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| refused(error.to_string()))? {
-        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
-        roots.add(certificate).map_err(|error| refused(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(refused("holds no certificate".to_owned()));
-    }
-    let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let roots = tls::roots_of("TAILRACE_DATABASE_CA_FILE", path)?;
+    let client = ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| refused(error.to_string()))?
+        .map_err(|error| Misconfigured::new(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Some(MakeRustlsConnect::new(client)))

@@ -96,6 +96,76 @@ pub struct GrpcSettings {
     /// How often an idle HTTP/2 connection is asked whether it still lives, with unit.
     #[arg(long, env = "TAILRACE_KEEPALIVE_INTERVAL", value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
     pub keepalive_interval: Duration,
+
+    /// Its connections.
+    #[command(flatten)]
+    pub connections: ConnectionSettings,
+
+    /// Its certificate.
+    #[command(flatten)]
+    pub tls: TlsSettings,
+}
+
+/// The connections of the gRPC port.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Connections")]
+pub struct ConnectionSettings {
+    /// Connections that may be open at a time. One more is closed at once.
+    #[arg(long, env = "TAILRACE_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_max: u32,
+
+    /// Connections that one address may have open (IPv6: one /64). 0: as many as there may be; set it behind a proxy, where all
+    /// callers have its address.
+    #[arg(long, env = "TAILRACE_CONNECTIONS_PER_ADDRESS_MAX", value_name = "COUNT", default_value_t = 1000)]
+    pub connections_per_address_max: u32,
+
+    /// How long a TLS handshake may take, with unit.
+    #[arg(long, env = "TAILRACE_TLS_HANDSHAKE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub tls_handshake_timeout: Duration,
+
+    /// How long a new connection may be silent, with unit.
+    #[arg(long, env = "TAILRACE_FIRST_BYTES_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub first_bytes_timeout: Duration,
+
+    /// How old a connection may become, a tenth more or less, with unit: its client is then asked to open another (GOAWAY), and calls
+    /// that are open go on. 0s: any age.
+    #[arg(long, env = "TAILRACE_CONNECTION_AGE_MAX", value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub connection_age_max: Duration,
+
+    /// How long calls that are open may go on then, with unit. 0s: until they end by themselves.
+    #[arg(long, env = "TAILRACE_CONNECTION_AGE_GRACE", value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub connection_age_grace: Duration,
+}
+
+impl ConnectionSettings {
+    pub(crate) fn check(&self) -> Result<(), Misconfigured> {
+        for (name, limit) in [
+            ("TAILRACE_TLS_HANDSHAKE_TIMEOUT", self.tls_handshake_timeout),
+            ("TAILRACE_FIRST_BYTES_TIMEOUT", self.first_bytes_timeout),
+        ] {
+            if limit.is_zero() {
+                return Err(Misconfigured::new(format!("{name}: set more than 0s, for example 10s")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// TLS of the gRPC port. The files are read again when they change.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsSettings {
+    /// A PEM file with the certificate of the gRPC port and those between it and its authority. None: no TLS.
+    #[arg(long, env = "TAILRACE_TLS_CERT_FILE", value_name = "FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+
+    /// A PEM file with the certificate's private key, not encrypted.
+    #[arg(long, env = "TAILRACE_TLS_KEY_FILE", value_name = "FILE")]
+    pub tls_key_file: Option<PathBuf>,
+
+    /// A PEM file with the authorities of clients: who connects must show a certificate of theirs. None: clients need none.
+    #[arg(long, env = "TAILRACE_TLS_CLIENT_CA_FILE", value_name = "FILE")]
+    pub tls_client_ca_file: Option<PathBuf>,
 }
 
 /// The way to Postgres.
@@ -169,12 +239,31 @@ impl fmt::Debug for SchemaSettings {
 }
 
 /// How tokens are verified.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Tokens")]
 pub struct AuthSettings {
     /// Where AuthService.ListSigningKeys is asked for the keys that verify tokens.
     #[arg(long, env = "TAILRACE_AUTH_KEYS_URL", value_name = "URL", default_value = "http://127.0.0.1:5001")]
     pub auth_keys_url: String,
+
+    /// A PEM file with the authorities to trust there. Needed by an https URL.
+    #[arg(long, env = "TAILRACE_AUTH_KEYS_CA_FILE", value_name = "FILE")]
+    pub auth_keys_ca_file: Option<PathBuf>,
+
+    /// A PEM file with the certificate to show there, if one is required. None: none is shown.
+    #[arg(long, env = "TAILRACE_AUTH_KEYS_CERT_FILE", value_name = "FILE")]
+    pub auth_keys_cert_file: Option<PathBuf>,
+
+    /// A PEM file with that certificate's private key.
+    #[arg(long, env = "TAILRACE_AUTH_KEYS_KEY_FILE", value_name = "FILE")]
+    pub auth_keys_key_file: Option<PathBuf>,
+}
+
+impl AuthSettings {
+    /// With the keys at this URL, without TLS.
+    pub fn plaintext(auth_keys_url: impl Into<String>) -> Self {
+        Self { auth_keys_url: auth_keys_url.into(), ..Self::default() }
+    }
 }
 
 /// Reads a secret from a file, without the line end that editors leave.

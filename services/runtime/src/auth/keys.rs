@@ -18,7 +18,7 @@ use tonic::{
 };
 use tracing::warn;
 
-use crate::{error::Problem, process::Misconfigured};
+use crate::{error::Problem, process::Misconfigured, settings::AuthSettings, tls::Trust};
 
 /// A forger who invents key ids costs one question per interval. A key that signs later than that after it was published is
 /// known everywhere.
@@ -48,12 +48,18 @@ impl Keys {
         Self { publisher: None, known: RwLock::new(usable(keys)), asked: Mutex::default() }
     }
 
-    pub(super) fn check(url: &str) -> Result<(), Misconfigured> {
-        endpoint(url).map(drop)
+    pub(super) fn check(settings: &AuthSettings) -> Result<(), Misconfigured> {
+        endpoint(&settings.auth_keys_url)?;
+        trust(settings).map(drop)
     }
 
-    pub(super) fn published_at(url: &str) -> Result<Self, Misconfigured> {
-        let channel = endpoint(url)?.connect_timeout(REQUEST_TIMEOUT).timeout(REQUEST_TIMEOUT).connect_lazy();
+    pub(super) fn published_at(settings: &AuthSettings) -> Result<Self, Misconfigured> {
+        let endpoint = endpoint(&settings.auth_keys_url)?;
+        let endpoint = endpoint.connect_timeout(REQUEST_TIMEOUT).timeout(REQUEST_TIMEOUT);
+        let channel = match trust(settings)? {
+            Some(trust) => trust.connect_lazy(&endpoint),
+            None => endpoint.connect_lazy(),
+        };
         let publisher = Some(AuthServiceClient::new(channel));
         Ok(Self { publisher, known: RwLock::default(), asked: Mutex::default() })
     }
@@ -125,6 +131,19 @@ fn endpoint(url: &str) -> Result<Endpoint, Misconfigured> {
         .ok_or_else(|| {
             Misconfigured::new(format!("TAILRACE_AUTH_KEYS_URL: `{url}` is not like http://127.0.0.1:5001"))
         })
+}
+
+/// Whom to trust there; None: the URL asks for no TLS.
+fn trust(settings: &AuthSettings) -> Result<Option<Trust>, Misconfigured> {
+    if !settings.auth_keys_url.starts_with("https:") {
+        return Ok(None);
+    }
+    Trust::from_files(
+        ("TAILRACE_AUTH_KEYS_CA_FILE", &settings.auth_keys_ca_file),
+        ("TAILRACE_AUTH_KEYS_CERT_FILE", &settings.auth_keys_cert_file),
+        ("TAILRACE_AUTH_KEYS_KEY_FILE", &settings.auth_keys_key_file),
+    )
+    .map(Some)
 }
 
 fn usable(keys: impl IntoIterator<Item = SigningKey>) -> HashMap<String, DecodingKey> {

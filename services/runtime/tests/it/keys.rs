@@ -11,7 +11,7 @@ use tonic::{
 const ADA: &str = "users/ada";
 
 fn verifier(address: std::net::SocketAddr) -> Verifier {
-    Verifier::connect(&AuthSettings { auth_keys_url: format!("http://{address}") }).expect("a URL")
+    Verifier::connect(&AuthSettings::plaintext(format!("http://{address}"))).expect("a URL")
 }
 
 #[tokio::test]

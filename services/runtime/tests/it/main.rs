@@ -1,8 +1,11 @@
 //! The runtime from outside: its gRPC port, its ops port.
 
+mod certificates;
+mod connections;
 mod errors;
 mod grpc;
 mod keys;
 mod ops;
 mod support;
+mod tls;
 mod traces;

@@ -23,6 +23,13 @@ struct Cli {
     grpc: GrpcSettings,
 }
 
+/// The settings of a port of its own.
+pub(crate) fn grpc_settings(arguments: &[&str]) -> GrpcSettings {
+    let arguments = ["test", "--listen", "127.0.0.1:0"].iter().chain(arguments);
+    let cli: Cli = settings::parse_from(arguments, &[]).expect("a command line");
+    cli.grpc
+}
+
 /// A served port.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -33,17 +40,19 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(arguments: &[&str]) -> Self {
-        let arguments = ["test", "--listen", "127.0.0.1:0"].iter().chain(arguments);
-        let cli: Cli = settings::parse_from(arguments, &[]).expect("a command line");
-        let listener = TcpListener::bind(cli.grpc.listen).await.expect("a port");
+        Self::start_with(Routes::default(), arguments).await
+    }
+
+    pub(crate) async fn start_with(routes: Routes, arguments: &[&str]) -> Self {
+        let grpc = grpc_settings(arguments);
+        let listener = TcpListener::bind(grpc.listen).await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let context = Context::detached();
         let condition = context.readiness.condition("test");
         condition.ok();
         let served = context.clone();
-        let running = task::spawn("server", async move {
-            serve(listener, &cli.grpc, served, Routes::default(), &[SERVICE]).await
-        });
+        let running =
+            task::spawn("server", async move { serve(listener, &grpc, served, routes, &[SERVICE]).await });
         Self { address, context, condition, running }
     }
 

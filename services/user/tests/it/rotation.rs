@@ -33,7 +33,7 @@ async fn a_key_is_changed_while_tokens_flow_and_none_of_them_is_refused() {
     let service = Service::start(&database).await;
     let name = service.create(EMAIL).await.name;
     // Another service, which asks for the keys.
-    let elsewhere = Verifier::connect(&AuthSettings { auth_keys_url: service.url() }).expect("a URL");
+    let elsewhere = Verifier::connect(&AuthSettings::plaintext(service.url())).expect("a URL");
     let holds = async |token: &str| {
         let get = GetUserRequest { name: name.clone() };
         elsewhere.verify(token).await?;

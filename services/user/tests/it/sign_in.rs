@@ -29,7 +29,7 @@ async fn the_published_keys_verify_the_tokens() {
 
     let keys = service.auth().list_signing_keys(ListSigningKeysRequest {}).await.expect("keys").into_inner();
     let fixed = Verifier::fixed(keys.signing_keys);
-    let asking = Verifier::connect(&AuthSettings { auth_keys_url: service.url() }).expect("a URL");
+    let asking = Verifier::connect(&AuthSettings::plaintext(service.url())).expect("a URL");
     for verifier in [fixed, asking] {
         let principal = verifier.verify(&answer.access_token).await.expect("a principal");
         assert_eq!((principal.user, principal.operator), (user.name.clone(), false));
