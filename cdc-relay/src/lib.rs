@@ -75,8 +75,8 @@ pub async fn run(
         let relay = relay::run(Arc::clone(&config), source.clone(), board, requests, shutdown);
         relays.push(task::spawn("relay", relay));
     }
-    let routes = Routes::new(RelayServiceServer::new(admin::Admin::new(sources, verifier)));
-    grpc::serve(listener, grpc_settings, context, routes, &[SERVICE_NAME]).await?;
+    let routes = Routes::new(RelayServiceServer::new(admin::Admin::new(sources, verifier.clone())));
+    grpc::serve(verifier, listener, grpc_settings, context, routes, &[SERVICE_NAME]).await?;
     for relay in relays {
         relay.await?;
     }

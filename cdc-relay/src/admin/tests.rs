@@ -79,13 +79,14 @@ impl Served {
         let cli: Cli = settings::parse_from(["relay", "--listen", "127.0.0.1:0"], &[]).expect("settings");
         let authority = Authority::generate();
         let sources = vec![shown];
-        let admin = Admin::new(sources, Verifier::fixed([authority.key()]));
+        let verifier = Verifier::fixed([authority.key()]);
+        let admin = Admin::new(sources, verifier.clone());
         let listener = TcpListener::bind(cli.grpc.listen).await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let served = context.clone();
         let running = task::spawn("relay", async move {
             let routes = Routes::new(RelayServiceServer::new(admin));
-            grpc::serve(listener, &cli.grpc, served, routes, &[SERVICE_NAME]).await
+            grpc::serve(verifier, listener, &cli.grpc, served, routes, &[SERVICE_NAME]).await
         });
         Self {
             channel: Channel::from_shared(url).expect("a URL").connect_lazy(),

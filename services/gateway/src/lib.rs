@@ -67,7 +67,7 @@ pub async fn run(
     };
     let (running, mut streams_end) = mpsc::channel(1);
     let streams = EventStream {
-        verifier,
+        verifier: verifier.clone(),
         catalog,
         admission: Admission::new(settings.streams.streams_max, settings.streams.streams_per_principal_max),
         mailbox_bytes_max: settings.streams.mailbox_bytes_max,
@@ -86,6 +86,7 @@ pub async fn run(
     let shutdown = context.shutdown.clone();
     let grpc = async {
         tailrace_runtime::grpc::serve(
+            verifier,
             listeners.grpc,
             &settings.grpc,
             context,

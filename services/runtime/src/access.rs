@@ -14,7 +14,7 @@ mod guard;
 
 use tonic::{Code, Request, Status};
 
-pub(crate) use self::guard::Guard;
+pub(crate) use self::guard::{Guard, is_open};
 use crate::{auth::Principal, error::Problem};
 
 /// How far a caller reaches.
@@ -76,6 +76,12 @@ pub const TABLE: &[Rule] = &[
 /// The row of an RPC.
 pub fn rule_of(rpc: &str) -> Option<&'static Rule> {
     TABLE.iter().find(|rule| rule.rpc == rpc)
+}
+
+/// The name of an RPC as metrics have it, if any port serves it: callers make up as many others as they like.
+pub(crate) fn served(rpc: &str) -> Option<&'static str> {
+    let open = || guard::OPEN.iter().copied().find(|open| *open == rpc);
+    rule_of(rpc).map(|rule| rule.rpc).or_else(open)
 }
 
 /// Who calls with a token, and how far he reaches, as the guard found it.

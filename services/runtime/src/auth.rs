@@ -13,6 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::{HeaderMap, header::AUTHORIZATION};
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde::Deserialize;
 use tailrace::auth::v1::SigningKey;
@@ -85,13 +86,19 @@ impl Verifier {
 
     /// The caller that the `authorization: Bearer …` entry names; `UNAUTHENTICATED` when there is none or it does not hold.
     pub async fn authenticate(&self, metadata: &MetadataMap) -> Result<Principal, Status> {
-        let Some(token) = bearer(metadata) else {
+        let Some(token) = bearer(metadata.as_ref()) else {
             return Err(unauthenticated(
                 "TOKEN_MISSING",
                 "Sign in and send `authorization: Bearer {access_token}`.",
             ));
         };
         self.verify(token).await
+    }
+
+    /// The caller whom the same entry names, if its token was verified a moment ago.
+    pub(crate) fn remembered(&self, headers: &HeaderMap) -> Option<Principal> {
+        let token = bearer(headers).filter(|token| token.len() <= TOKEN_BYTES_MAX)?;
+        self.remembered.find(&Remembered::digest(token), SystemTime::now())
     }
 
     /// The caller that `token` names.
@@ -120,8 +127,8 @@ struct Claims {
     roles: Vec<String>,
 }
 
-fn bearer(metadata: &MetadataMap) -> Option<&str> {
-    let (scheme, token) = metadata.get("authorization")?.to_str().ok()?.split_once(' ')?;
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 

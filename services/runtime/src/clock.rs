@@ -1,5 +1,13 @@
 //! Time at the edges of a process: read here, passed on as an argument.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
 use jiff::{Timestamp, Unit};
 
 /// Now, as exactly as Postgres keeps it: what a call returns must equal what a later call reads.
@@ -16,6 +24,33 @@ pub fn on_wire(moment: Timestamp) -> pbjson_types::Timestamp {
     pbjson_types::Timestamp { seconds: moment.as_second() - borrow, nanos }
 }
 
+/// The time in which waits are measured: it only goes on. Clones share it, so that a test can set it forward where it would
+/// have to sleep.
+#[derive(Clone, Debug, Default)]
+pub struct Monotonic {
+    stopped_at: Option<Instant>,
+    ahead_ns: Arc<AtomicU64>,
+}
+
+impl Monotonic {
+    /// Goes on only when it is set forward.
+    pub fn stopped() -> Self {
+        Self { stopped_at: Some(Instant::now()), ahead_ns: Arc::default() }
+    }
+
+    /// Now.
+    pub fn now(&self) -> Instant {
+        let ahead = Duration::from_nanos(self.ahead_ns.load(Ordering::Relaxed));
+        self.stopped_at.unwrap_or_else(Instant::now) + ahead
+    }
+
+    /// Sets it forward.
+    pub fn skip(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.ahead_ns.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -23,6 +58,19 @@ mod tests {
     fn check(nanosecond: i128, seconds: i64, nanos: i32) {
         let moment = Timestamp::from_nanosecond(nanosecond).expect("a moment");
         assert_eq!(on_wire(moment), pbjson_types::Timestamp { seconds, nanos });
+    }
+
+    #[test]
+    fn waits_pass_by_themselves_or_by_being_skipped() {
+        let (running, stopped) = (Monotonic::default(), Monotonic::stopped());
+        let (before, start) = (Instant::now(), stopped.now());
+        assert!(running.now() >= before);
+        assert_eq!(stopped.now(), start);
+        for clock in [running, stopped] {
+            let (start, hour) = (clock.now(), Duration::from_secs(3600));
+            clock.clone().skip(hour);
+            assert!(clock.now() >= start + hour);
+        }
     }
 
     #[test]

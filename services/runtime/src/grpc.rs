@@ -2,8 +2,9 @@
 //! streams.
 //!
 //! ```text
-//! TCP ─► TLS, HTTP/1.1 or HTTP/2 ([`port`]) ─► CORS ─► gRPC-Web ─► observe ─► guard ─► routes
-//!                                                                          │         └ who may call what
+//! TCP ─► TLS, HTTP/1.1 or HTTP/2 ([`port`]) ─► CORS ─► gRPC-Web ─► observe ─► rate ─► guard ─► routes
+//!                                                                          │         │       └ who may call what
+//!                                                                          │         └ where from, and how often
 //!                                                                          └ request id, span, log line, metric
 //! ```
 
@@ -25,6 +26,7 @@ use tower::{Layer as _, ServiceBuilder};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::info;
 
+pub(crate) use self::observe::OTHER_METHOD;
 #[cfg(test)]
 pub(crate) use self::observe::code_name;
 use self::{observe::ObserveLayer, port::Port};
@@ -33,6 +35,7 @@ use crate::{
     auth::Verifier,
     health::Readiness,
     process::{Context, Misconfigured},
+    rate::RateLayer,
     request,
     settings::GrpcSettings,
     task,
@@ -57,15 +60,17 @@ enum ServeErrorKind {
 
 /// Serves `routes` on `listener` until shutdown is requested and every call has ended. A stream that is still open then
 /// ends with `UNAVAILABLE` as soon as it has nothing to send. `service_names` are the full names that health
-/// answers for and metrics count; they are serving exactly while the process is ready.
+/// answers for and metrics count; they are serving exactly while the process is ready. Handlers ask by themselves who calls,
+/// with clones of `verifier`; whom it has verified of late has a rate of calls of his own.
 pub async fn serve(
+    verifier: Verifier,
     listener: TcpListener,
     settings: &GrpcSettings,
     context: Context,
     routes: Routes,
     service_names: &[&'static str],
 ) -> Result<(), ServeError> {
-    serve_behind(Guard::new(None), listener, settings, context, routes, service_names).await
+    serve_behind(Guard::new(None), verifier, listener, settings, context, routes, service_names).await
 }
 
 /// [`serve`] with the table of [`crate::access`] in front of every handler, which finds its caller by
@@ -78,11 +83,13 @@ pub async fn serve_guarded(
     routes: Routes,
     service_names: &[&'static str],
 ) -> Result<(), ServeError> {
-    serve_behind(Guard::new(Some(verifier)), listener, settings, context, routes, service_names).await
+    let guard = Guard::new(Some(verifier.clone()));
+    serve_behind(guard, verifier, listener, settings, context, routes, service_names).await
 }
 
 async fn serve_behind(
     guard: Guard,
+    verifier: Verifier,
     listener: TcpListener,
     settings: &GrpcSettings,
     context: Context,
@@ -103,6 +110,7 @@ async fn serve_behind(
         .layer(cors)
         .layer(GrpcWebLayer::new())
         .layer(ObserveLayer::new(context.shutdown.clone()))
+        .layer(RateLayer::new(settings, verifier, &context.clock))
         .layer(guard)
         .into_inner();
     if let Ok(address) = listener.local_addr() {

@@ -6,12 +6,13 @@
 //!
 //! ```text
 //! main.rs ──► settings::parse ──► process::main ──► run(config, context) ──► grpc::serve
-//!                                   │  telemetry, signals, ops port              │ request id, trace, log, metrics,
+//!                                   │  telemetry, signals, ops port              │ request id, trace, log, metrics, rates,
 //!                                   └─ drain deadline, exit code                 └ CORS, gRPC-Web, reflection, health
 //! ```
 
 pub mod access;
 pub mod auth;
+pub mod client;
 pub mod clock;
 pub mod error;
 pub mod follow;
@@ -22,6 +23,7 @@ pub mod page;
 pub mod postgres;
 pub mod probe;
 pub mod process;
+mod rate;
 pub mod request;
 pub mod resource;
 pub mod settings;

@@ -25,7 +25,9 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{health::Readiness, ops, settings::ProcessSettings, shutdown::Shutdown, task, telemetry};
+use crate::{
+    clock::Monotonic, health::Readiness, ops, settings::ProcessSettings, shutdown::Shutdown, task, telemetry,
+};
 
 /// Exit code of a failure at run time.
 pub const FAILED: u8 = 1;
@@ -44,13 +46,15 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// Where the parts of the process report whether they work.
     pub readiness: Readiness,
+    /// What waits are measured by.
+    pub clock: Monotonic,
 }
 
 impl Context {
     /// A context that no signal reaches; for tests, which call `shutdown.request()` themselves.
     pub fn detached() -> Self {
         let shutdown = Shutdown::new();
-        Self { readiness: Readiness::new(shutdown.clone()), shutdown }
+        Self { readiness: Readiness::new(shutdown.clone()), shutdown, clock: Monotonic::default() }
     }
 }
 

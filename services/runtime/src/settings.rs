@@ -5,7 +5,7 @@ use std::{ffi::OsString, fmt, fs, net::SocketAddr, path::PathBuf, time::Duration
 
 use clap::{Args, CommandFactory, FromArgMatches, error::ErrorKind};
 
-use crate::process::Misconfigured;
+use crate::{client::ForwardedHeader, process::Misconfigured};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -104,6 +104,14 @@ pub struct GrpcSettings {
     /// Its certificate.
     #[command(flatten)]
     pub tls: TlsSettings,
+
+    /// How many calls are let in.
+    #[command(flatten)]
+    pub rates: RateSettings,
+
+    /// What stands in front of the port.
+    #[command(flatten)]
+    pub proxies: ProxySettings,
 }
 
 /// The connections of the gRPC port.
@@ -166,6 +174,41 @@ pub struct TlsSettings {
     /// A PEM file with the authorities of clients: who connects must show a certificate of theirs. None: clients need none.
     #[arg(long, env = "TAILRACE_TLS_CLIENT_CA_FILE", value_name = "FILE")]
     pub tls_client_ca_file: Option<PathBuf>,
+}
+
+/// How many calls are let in. Health and reflection are not counted.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Rates of calls")]
+pub struct RateSettings {
+    /// Calls a second that one principal may make, the subject of a verified token. 0: any number.
+    #[arg(long, env = "TAILRACE_RATE_PER_PRINCIPAL", value_name = "CALLS", default_value_t = 1000)]
+    pub rate_per_principal: u32,
+
+    /// Calls that one principal may make at once, after a time without.
+    #[arg(long, env = "TAILRACE_RATE_BURST_PER_PRINCIPAL", value_name = "CALLS", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate_burst_per_principal: u32,
+
+    /// Calls a second from one address (IPv6: from one /64) that no verified token answers for. 0: any number.
+    #[arg(long, env = "TAILRACE_RATE_PER_ADDRESS", value_name = "CALLS", default_value_t = 1000)]
+    pub rate_per_address: u32,
+
+    /// Such calls at once, after a time without.
+    #[arg(long, env = "TAILRACE_RATE_BURST_PER_ADDRESS", value_name = "CALLS", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate_burst_per_address: u32,
+}
+
+/// What stands in front of the port.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Proxies")]
+pub struct ProxySettings {
+    /// How many proxies every call comes through, and so how many entries of the header are believed, from the right. 0: the
+    /// caller is the peer of the connection. With another number nobody but the proxies may reach the port.
+    #[arg(long, env = "TAILRACE_TRUSTED_PROXIES", value_name = "COUNT", default_value_t = 0)]
+    pub trusted_proxies: usize,
+
+    /// The header in which the proxies say whom they were called by.
+    #[arg(long, env = "TAILRACE_FORWARDED_HEADER", value_name = "HEADER", default_value = "x-forwarded-for")]
+    pub forwarded_header: ForwardedHeader,
 }
 
 /// The way to Postgres.

@@ -69,6 +69,28 @@ async fn streams_are_limited_per_user_and_in_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_watches_anew_too_often_is_told_to_wait() {
+    let topics = Topics::make().await;
+    let limit = ["--rate-per-principal", "1", "--rate-burst-per-principal", "2"];
+    let gateway = Gateway::ready(&topics, &limit).await;
+    let token = token(ALICE, Duration::from_secs(600));
+    let mut refused = None;
+    // The first counts for the address, two make the burst; on a slow machine a second passes meanwhile, and lets one more in.
+    for _ in 0..100 {
+        if let Err(status) = gateway.watch_with(&token, &[], live()).await {
+            refused = Some(status);
+            break;
+        }
+    }
+    let refused = refused.expect("refused");
+    assert_eq!(reason(&refused), (Code::ResourceExhausted, "RATE_LIMIT_EXCEEDED".to_owned()));
+    let details = refused.get_error_details();
+    let wait = details.retry_info().and_then(|info| info.retry_delay).expect("when to come back");
+    assert!(wait <= Duration::from_secs(1), "{wait:?}");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ends_with_its_token() {
     let topics = Topics::make().await;
     let gateway = Gateway::ready(&topics, &[]).await;

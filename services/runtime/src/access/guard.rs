@@ -11,10 +11,18 @@ use tonic::{Status, body::Body, metadata::MetadataMap};
 use tower::{Layer, Service};
 
 use super::{Caller, Rule, not_allowed, rule_of};
-use crate::{auth::Verifier, error::Problem};
+use crate::{
+    auth::{Principal, Verifier},
+    error::Problem,
+};
 
 /// What every port serves besides the contract: it tells nothing that is anybody's.
-const OPEN_PACKAGES: &[&str] = &["grpc.health.v1.", "grpc.reflection.v1.", "grpc.reflection.v1alpha."];
+pub(super) const OPEN: &[&str] = &[
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
 
 /// Lets calls through as the table says. Without a verifier it lets everything through: the service asks by itself.
 #[derive(Clone)]
@@ -64,8 +72,9 @@ where
         // The one that was polled ready goes into the call, its clone waits for the next.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
+        let known = request.extensions_mut().remove();
         Box::pin(async move {
-            let admitted = admitted(&verifier, rule, request.headers()).await;
+            let admitted = admitted(&verifier, rule, known, request.headers()).await;
             match admitted {
                 Ok(caller) => {
                     if let Some(caller) = caller {
@@ -79,14 +88,16 @@ where
     }
 }
 
-fn is_open(rpc: &str) -> bool {
-    OPEN_PACKAGES.iter().any(|package| rpc.starts_with(package))
+/// Whether an RPC is one of those that every port serves.
+pub(crate) fn is_open(rpc: &str) -> bool {
+    OPEN.contains(&rpc)
 }
 
-/// The caller to tell the handler of; none when anyone may call.
+/// The caller to tell the handler of; none when anyone may call. `known` is who calls, where [`crate::rate`] has found it out.
 async fn admitted(
     verifier: &Verifier,
     rule: Option<&'static Rule>,
+    known: Option<Principal>,
     headers: &HeaderMap,
 ) -> Result<Option<Caller>, Status> {
     let Some(rule) = rule else { return Err(Problem::method_unknown().into_status()) };
@@ -94,7 +105,10 @@ async fn admitted(
     if rule.anyone.is_some() {
         return Ok(None);
     }
-    let principal = verifier.authenticate(&MetadataMap::from_headers(headers.clone())).await?;
+    let principal = match known {
+        Some(principal) => principal,
+        None => verifier.authenticate(&MetadataMap::from_headers(headers.clone())).await?,
+    };
     let reach = if principal.operator { rule.operator } else { rule.user };
     match reach {
         Some(reach) => Ok(Some(Caller { principal, reach })),

@@ -47,6 +47,7 @@ pub const REASONS: &[Reason] = &[
     reason("ORDER_NOT_PLACED", Code::FailedPrecondition, "The order is cancelled already; only a placed one can be cancelled."),
     reason("OVERLOADED", Code::ResourceExhausted, "Too many passwords are being checked at once: try again after `RetryInfo`."),
     reason("PASSWORD_WRONG", Code::InvalidArgument, "The current password is wrong."),
+    reason("RATE_LIMIT_EXCEEDED", Code::ResourceExhausted, "Too many calls came from the caller or, where no verified token answers for them, from his address; `metadata.per` says which. Nothing was done: try again after `RetryInfo`."),
     reason("REFRESH_TOKEN_INVALID", Code::Unauthenticated, "The refresh token is unknown, spent, or its sign-in is over: sign in again."),
     reason("REQUEST_ID_REUSED", Code::InvalidArgument, "The `request_id` was used for another request: take a new one for each."),
     reason("SERVICE_UNKNOWN", Code::NotFound, "Health is asked for a service that this port does not serve."),

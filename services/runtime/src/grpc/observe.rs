@@ -22,13 +22,14 @@ use tracing::{Instrument as _, Span, field::Empty, info, info_span};
 
 use super::{deadline, explain::explain};
 use crate::{
+    access::served,
     error::{Problem, RETRY_AFTER},
     request,
     shutdown::Shutdown,
 };
 
 /// The label of methods that do not exist, so that callers cannot make new time series.
-const OTHER_METHOD: &str = "_OTHER";
+pub(crate) const OTHER_METHOD: &str = "_OTHER";
 
 #[derive(Clone)]
 pub(super) struct ObserveLayer {
@@ -133,10 +134,9 @@ impl Drop for Call {
         // No status was sent: the caller went away first.
         let status = self.status.unwrap_or(Code::Cancelled);
         let elapsed = self.started.elapsed();
-        let method =
-            if status == Code::Unimplemented { OTHER_METHOD.to_owned() } else { self.method.clone() };
+        let method = served(&self.method).filter(|_| status != Code::Unimplemented).unwrap_or(OTHER_METHOD);
         self.span.record("rpc.response.status_code", code_name(status));
-        let labels = [("rpc_method", method), ("rpc_response_status_code", code_name(status).to_owned())];
+        let labels = [("rpc_method", method), ("rpc_response_status_code", code_name(status))];
         histogram!("rpc_server_call_duration_seconds", &labels).record(elapsed.as_secs_f64());
         // Outside the span, whose fields it would only repeat.
         info!(

@@ -6,6 +6,7 @@ mod errors;
 mod grpc;
 mod keys;
 mod ops;
+mod rates;
 mod support;
 mod tls;
 mod traces;

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use tailrace_runtime::{
+    auth::Verifier,
     grpc::{ServeError, serve},
     health::Condition,
     process::Context,
@@ -51,8 +52,9 @@ impl Server {
         let condition = context.readiness.condition("test");
         condition.ok();
         let served = context.clone();
-        let running =
-            task::spawn("server", async move { serve(listener, &grpc, served, routes, &[SERVICE]).await });
+        let running = task::spawn("server", async move {
+            serve(Verifier::fixed([]), listener, &grpc, served, routes, &[SERVICE]).await
+        });
         Self { address, context, condition, running }
     }
 

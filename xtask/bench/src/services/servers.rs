@@ -18,7 +18,7 @@ use xtask::stack::Process;
 
 use crate::usage::Usage;
 
-/// Wrong passwords that nobody reaches.
+/// Wrong passwords, and calls a second, that nobody reaches.
 const UNTHROTTLED: &str = "1000000";
 /// Who orders in the statements that are compared with.
 const BUYER: &str = "users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9a11";
@@ -142,7 +142,12 @@ impl Service {
         let log = folder.join(format!("{program}.log"));
         let launch = Launch::new(program, artefacts::programs()?.join(program), &log)
             .env("TAILRACE_LISTEN", format!("127.0.0.1:{}", port.port()))
-            .env("TAILRACE_OPS_LISTEN", format!("127.0.0.1:{}", ops_port.port()));
+            .env("TAILRACE_OPS_LISTEN", format!("127.0.0.1:{}", ops_port.port()))
+            // All clients are one principal at one address; their calls are counted as everybody's.
+            .env("TAILRACE_RATE_PER_PRINCIPAL", UNTHROTTLED)
+            .env("TAILRACE_RATE_BURST_PER_PRINCIPAL", UNTHROTTLED)
+            .env("TAILRACE_RATE_PER_ADDRESS", UNTHROTTLED)
+            .env("TAILRACE_RATE_BURST_PER_ADDRESS", UNTHROTTLED);
         let process = Process::new(settings(launch)?, log, Some(ops_port.port()));
         process.start()?;
         process.wait_ready()?;
