@@ -116,7 +116,7 @@ pub struct TokenSettings {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Signing in")]
 pub struct SignInSettings {
-    /// Wrong passwords for one account from one address before the next must wait: 1 s, doubled with each wrong one.
+    /// Wrong passwords for one account from one address, in signing in or in changing the password, before the next must wait: 1 s, doubled with each wrong one.
     #[arg(long, env = "TAILRACE_SIGN_IN_TRIES", value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub sign_in_tries: u32,
 
@@ -125,7 +125,7 @@ pub struct SignInSettings {
     pub sign_in_wait_max: Duration,
 
     /// Wrong passwords from one address over all accounts, at once and then a minute (IPv6: from one /64).
-    /// Behind a proxy all callers have its address.
+    /// Behind a proxy set TAILRACE_TRUSTED_PROXIES, or all callers have its address.
     #[arg(long, env = "TAILRACE_SIGN_IN_ADDRESS_TRIES", value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub sign_in_address_tries: u32,
 }

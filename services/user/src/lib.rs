@@ -75,6 +75,7 @@ pub async fn run(
         Arc::clone(&issuer),
         config.tokens.refresh_ttl,
         Throttle::new(config.sign_in.clone()),
+        context.clock.clone(),
     );
 
     let limit = config.grpc.message_bytes_max;

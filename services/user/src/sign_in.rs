@@ -5,11 +5,13 @@
 //!                        └──────────refresh again: the sign-in ends, and token 3 with it
 //! ```
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tailrace_runtime::clock;
-use tokio::time::Instant;
+use tailrace_runtime::{
+    client::ClientAddress,
+    clock::{self, Monotonic},
+};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -18,7 +20,7 @@ use crate::{
     password::Hasher,
     refresh::RefreshToken,
     store::{Refreshed, Store},
-    throttle::{Outcome, Throttle},
+    throttle::{Account, Outcome, Throttle},
     token::{AccessToken, Issuer},
     user::{Email, Password},
 };
@@ -41,18 +43,20 @@ pub(crate) struct SignIns {
     issuer: Arc<Issuer>,
     ttl: Duration,
     throttle: Throttle,
+    clock: Monotonic,
 }
 
 impl SignIns {
-    /// Sign-ins that end after `ttl`, however often they are refreshed.
+    /// Sign-ins that end after `ttl`, however often they are refreshed. Waits of the throttle are measured by `clock`.
     pub(crate) fn new(
         store: Store,
         hasher: Hasher,
         issuer: Arc<Issuer>,
         ttl: Duration,
         throttle: Throttle,
+        clock: Monotonic,
     ) -> Self {
-        Self { store, hasher, issuer, ttl, throttle }
+        Self { store, hasher, issuer, ttl, throttle, clock }
     }
 
     pub(crate) fn issuer(&self) -> &Issuer {
@@ -64,9 +68,9 @@ impl SignIns {
         &self,
         email: &Email,
         password: Password,
-        from: IpAddr,
+        from: ClientAddress,
     ) -> Result<SignedIn, Error> {
-        let counted = self.throttle.begin(email, from, Instant::now())?;
+        let counted = self.throttle.begin(Account::Email(email), from, self.clock.now())?;
         let signed_in = self.begin_unthrottled(email, password).await;
         counted.end(match &signed_in {
             Ok(_) => Outcome::Right,
@@ -114,13 +118,26 @@ impl SignIns {
         self.store.end_sign_in(token.digest()).await
     }
 
-    /// Changes the password of a user, and ends all his sign-ins.
+    /// Changes the password of a user, and ends all his sign-ins, unless too many wrong ones came from the address `from` of
+    /// late: whoever has a stolen token can guess here as in signing in.
     pub(crate) async fn change_password(
         &self,
         user: Uuid,
         current: Password,
         new: Password,
+        from: ClientAddress,
     ) -> Result<(), Error> {
+        let counted = self.throttle.begin(Account::User(user), from, self.clock.now())?;
+        let changed = self.change_unthrottled(user, current, new).await;
+        counted.end(match &changed {
+            Ok(()) => Outcome::Right,
+            Err(error) if matches!(error.0, Kind::WrongPassword) => Outcome::Wrong,
+            Err(_) => Outcome::NotCompared,
+        });
+        changed
+    }
+
+    async fn change_unthrottled(&self, user: Uuid, current: Password, new: Password) -> Result<(), Error> {
         let stored = self.store.password_hash(user).await?;
         let verified = self.hasher.verify(current, stored.clone()).await?;
         let Some(before) = stored.filter(|_| verified) else { return Err(Kind::WrongPassword.into()) };

@@ -1,5 +1,5 @@
-//! How often a password may be guessed: wrong tries are counted for each pair of account and caller's address, and for
-//! each address over all accounts.
+//! How often a password may be guessed, by signing in or by changing it: wrong tries are counted for each pair of account and
+//! caller's address, and for each address over all accounts.
 //!
 //! Nothing is counted for an account alone, so that nobody can lock its owner out from elsewhere.
 //!
@@ -11,12 +11,12 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
-    net::{IpAddr, Ipv6Addr},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::time::Instant;
+use tailrace_runtime::client::ClientAddress;
+use uuid::Uuid;
 
 use crate::{
     config::SignInSettings,
@@ -63,6 +63,15 @@ struct Address {
     full_at: Instant,
 }
 
+/// The account whose password is tried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Account<'a> {
+    /// Who signs in is named by what he signs in with.
+    Email(&'a Email),
+    /// Who changes his password is known, whatever address he gives himself meanwhile.
+    User(Uuid),
+}
+
 /// What became of a try.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Outcome {
@@ -89,11 +98,18 @@ impl Throttle {
     }
 
     /// Lets a try through, or tells how long to wait.
-    pub(crate) fn begin(&self, email: &Email, from: IpAddr, now: Instant) -> Result<Try<'_>, Error> {
-        let network = network(from);
-        // An account is found whatever the case, so another case is no other account.
-        let account = email.as_str().to_ascii_lowercase();
-        let (pair, address) = (self.hasher.hash_one((account, network)), self.hasher.hash_one(network));
+    pub(crate) fn begin(
+        &self,
+        account: Account<'_>,
+        from: ClientAddress,
+        now: Instant,
+    ) -> Result<Try<'_>, Error> {
+        let pair = match account {
+            // An account is found whatever the case, so another case is no other account.
+            Account::Email(email) => self.hasher.hash_one((email.as_str().to_ascii_lowercase(), from)),
+            Account::User(id) => self.hasher.hash_one((id, from)),
+        };
+        let address = self.hasher.hash_one(from);
         let mut tables = self.tables();
         tables.make_room(now);
         let before = tables.pairs.get(&pair).copied().filter(|pair| !pair.is_quiet(now));
@@ -195,19 +211,10 @@ impl Tables {
     }
 }
 
-/// Whom an address stands for: an IPv6 caller has a whole /64 to choose from.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn throttle() -> Throttle {
@@ -222,8 +229,14 @@ mod tests {
         Email::new(format!("{name}@example.org")).expect("an address")
     }
 
-    fn address(last: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, last])
+    fn address(last: u8) -> ClientAddress {
+        ClientAddress::new(IpAddr::from([192, 0, 2, last]))
+    }
+
+    impl Throttle {
+        fn try_email(&self, name: &str, last: u8, now: Instant) -> Result<Try<'_>, Error> {
+            self.begin(Account::Email(&email(name)), address(last), now)
+        }
     }
 
     fn second(from: Instant, seconds: u32) -> Instant {
@@ -235,39 +248,39 @@ mod tests {
         let (throttle, start) = (throttle(), Instant::now());
         let passed = |minute: u32| {
             let tries = (0..600).map(|tenth| start + MINUTE * minute + Duration::from_millis(100) * tenth);
-            tries.filter(|now| throttle.begin(&email("ada"), address(1), *now).is_ok()).count()
+            tries.filter(|now| throttle.try_email("ada", 1, *now).is_ok()).count()
         };
         assert_eq!((0..5).map(passed).collect::<Vec<_>>(), [10, 1, 1, 1, 1]);
-        assert!(throttle.begin(&email("ADA"), address(1), second(start, 300)).is_err(), "the same account");
-        assert!(throttle.begin(&email("ada"), address(2), second(start, 1)).is_ok(), "the owner, elsewhere");
-        assert!(throttle.begin(&email("eve"), address(1), second(start, 301)).is_ok(), "another account");
+        assert!(throttle.try_email("ADA", 1, second(start, 300)).is_err(), "the same account");
+        assert!(throttle.try_email("ada", 2, second(start, 1)).is_ok(), "the owner, elsewhere");
+        assert!(throttle.try_email("eve", 1, second(start, 301)).is_ok(), "another account");
     }
 
     #[test]
     fn an_address_has_its_tries_over_all_accounts() {
         let (throttle, now) = (throttle(), Instant::now());
-        let passed = (0..1000).filter(|n| throttle.begin(&email(&format!("u{n}")), address(1), now).is_ok());
+        let passed = (0..1000).filter(|n| throttle.try_email(&format!("u{n}"), 1, now).is_ok());
         assert_eq!(passed.count(), 100);
-        assert!(throttle.begin(&email("u0"), address(2), now).is_ok());
-        assert!(throttle.begin(&email("new"), address(1), second(now, 1)).is_ok(), "it fills again");
+        assert!(throttle.try_email("u0", 2, now).is_ok());
+        assert!(throttle.try_email("new", 1, second(now, 1)).is_ok(), "it fills again");
     }
 
     #[test]
     fn right_passwords_cost_nothing() {
         let (throttle, now) = (throttle(), Instant::now());
         for _ in 0..1000 {
-            let counted = throttle.begin(&email("ada"), address(1), now).expect("let through");
+            let counted = throttle.try_email("ada", 1, now).expect("let through");
             counted.end(Outcome::Right);
-            let counted = throttle.begin(&email("ada"), address(1), now).expect("let through");
+            let counted = throttle.try_email("ada", 1, now).expect("let through");
             counted.end(Outcome::NotCompared);
         }
-        assert!(throttle.begin(&email("ada"), address(1), now).is_ok());
+        assert!(throttle.try_email("ada", 1, now).is_ok());
     }
 
     #[test]
     fn many_at_once_gain_nothing() {
         let (throttle, now) = (throttle(), Instant::now());
-        let begin = || throttle.begin(&email("ada"), address(1), now);
+        let begin = || throttle.try_email("ada", 1, now);
         let pending: Vec<_> = (0..100).filter_map(|_| begin().ok()).collect();
         assert_eq!(pending.len(), 10);
         for right in pending {
@@ -276,9 +289,9 @@ mod tests {
         let pending: Vec<_> = (0..100).filter_map(|_| begin().ok()).collect();
         assert_eq!(pending.len(), 10, "right ones at once leave nothing behind");
         drop(pending);
-        assert!(throttle.begin(&email("ada"), address(1), second(now, 31)).is_err(), "ten were wrong");
+        assert!(throttle.try_email("ada", 1, second(now, 31)).is_err(), "ten were wrong");
         let next: Vec<_> =
-            (0..9).filter_map(|_| throttle.begin(&email("ada"), address(1), second(now, 32)).ok()).collect();
+            (0..9).filter_map(|_| throttle.try_email("ada", 1, second(now, 32)).ok()).collect();
         assert_eq!(next.len(), 1, "and now one at a time");
     }
 
@@ -286,20 +299,25 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let (throttle, now) = (throttle(), Instant::now());
         for n in 0..70_000_u32 {
-            let from = IpAddr::from(n.to_be_bytes());
-            assert!(throttle.begin(&email("ada"), from, now).is_ok());
+            let from = ClientAddress::new(IpAddr::from(n.to_be_bytes()));
+            assert!(throttle.begin(Account::Email(&email("ada")), from, now).is_ok());
         }
         let sizes = |tables: &Tables| (tables.pairs.len(), tables.addresses.len());
         assert_eq!(sizes(&throttle.tables.lock().expect("the tables")), (REMEMBERED_MAX, REMEMBERED_MAX));
-        assert!(throttle.begin(&email("ada"), address(1), now + QUIET).is_ok());
+        assert!(throttle.try_email("ada", 1, now + QUIET).is_ok());
         assert_eq!(sizes(&throttle.tables.lock().expect("the tables")), (1, 1));
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_caller() {
-        let of = |text: &str| network(text.parse().expect("an address"));
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    fn changing_a_password_is_trying_it() {
+        let (throttle, now) = (throttle(), Instant::now());
+        let [ada, bob] = [1, 2].map(|number| Account::User(Uuid::from_u128(number)));
+        let passed = (0..100).filter(|_| throttle.begin(ada, address(1), now).is_ok()).count();
+        assert_eq!(passed, 5);
+        assert!(throttle.begin(ada, address(2), now).is_ok(), "the owner, elsewhere");
+        assert!(throttle.begin(bob, address(1), now).is_ok(), "another account");
+        assert!(throttle.begin(ada, address(1), second(now, 1)).is_ok());
+        let signed_in = (0..1000).filter(|n| throttle.try_email(&format!("u{n}"), 1, now).is_ok());
+        assert_eq!(signed_in.count(), 100 - 7, "an address has its tries over both");
     }
 }

@@ -51,7 +51,7 @@ pub const REASONS: &[Reason] = &[
     reason("REFRESH_TOKEN_INVALID", Code::Unauthenticated, "The refresh token is unknown, spent, or its sign-in is over: sign in again."),
     reason("REQUEST_ID_REUSED", Code::InvalidArgument, "The `request_id` was used for another request: take a new one for each."),
     reason("SERVICE_UNKNOWN", Code::NotFound, "Health is asked for a service that this port does not serve."),
-    reason("SIGN_IN_THROTTLED", Code::ResourceExhausted, "Too many wrong passwords came from the caller's address, for this account or over all: try again after `RetryInfo`."),
+    reason("SIGN_IN_THROTTLED", Code::ResourceExhausted, "Too many wrong passwords came from the caller's address, for this account or over all, in signing in or in changing the password: try again after `RetryInfo`."),
     reason("SLOW_CONSUMER", Code::ResourceExhausted, "The stream was read more slowly than events came: watch again with the last cursor."),
     reason("SOURCE_NOT_FOUND", Code::NotFound, "The relay has no such source."),
     reason("SOURCE_NOT_STREAMING", Code::Unavailable, "The relay does not read this source at the moment."),

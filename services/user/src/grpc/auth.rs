@@ -1,7 +1,5 @@
 //! AuthService on the wire.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use tailrace::auth::v1::{
     ChangePasswordRequest, ChangePasswordResponse, ListSigningKeysRequest, ListSigningKeysResponse,
     LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshTokenRequest, RefreshTokenResponse,
@@ -9,6 +7,7 @@ use tailrace::auth::v1::{
 };
 use tailrace_runtime::{
     access::Caller,
+    client::ClientAddress,
     error::{Problem, Violations},
     resource,
 };
@@ -36,8 +35,7 @@ impl AuthApi {
 #[tonic::async_trait]
 impl AuthService for AuthApi {
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
-        // Every connection of the port has an address; one without would share the limits of all such.
-        let from = request.remote_addr().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |address| address.ip());
+        let from = ClientAddress::of(&request);
         let (email, password) = credentials(request.into_inner())?;
         let signed_in = self.sign_ins.begin(&email, password, from).await.map_err(status)?;
         Ok(Response::new(LoginResponse {
@@ -76,12 +74,12 @@ impl AuthService for AuthApi {
         &self,
         request: Request<ChangePasswordRequest>,
     ) -> Result<Response<ChangePasswordResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let (caller, from) = (Caller::of(&request)?, ClientAddress::of(&request));
         let (current, new) = passwords(request.into_inner())?;
         // A subject that is no user of ours has no password either.
         let user =
             resource::id(COLLECTION, caller.user()).ok_or_else(|| status(Kind::WrongPassword.into()))?;
-        self.sign_ins.change_password(user, current, new).await.map_err(status)?;
+        self.sign_ins.change_password(user, current, new, from).await.map_err(status)?;
         Ok(Response::new(ChangePasswordResponse {}))
     }
 

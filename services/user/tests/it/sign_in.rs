@@ -3,12 +3,14 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use tailrace::{
-    auth::v1::{ListSigningKeysRequest, LoginRequest, auth_service_client::AuthServiceClient},
+    auth::v1::{
+        ChangePasswordRequest, ListSigningKeysRequest, LoginRequest, auth_service_client::AuthServiceClient,
+    },
     user::v1::GetUserRequest,
 };
 use tailrace_runtime::{auth::Verifier, settings::AuthSettings};
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Request, Status};
 
 use crate::support::{Database, PASSWORD, Service, details, reason, with_token};
 
@@ -90,7 +92,7 @@ async fn who_comes_when_too_many_passwords_are_checked_is_told_when_to_come_back
 #[tokio::test]
 async fn wrong_passwords_are_throttled_and_the_owner_elsewhere_is_not() {
     let database = Database::new().await;
-    let service = Service::throttled(&database).await;
+    let service = Service::throttled(&database, &[]).await;
     service.create("ada@example.org").await;
     for _ in 0..5 {
         let wrong = service.auth().login(login("ada@example.org", "wrong horse")).await.expect_err("wrong");
@@ -101,9 +103,72 @@ async fn wrong_passwords_are_throttled_and_the_owner_elsewhere_is_not() {
         (throttled.code(), reason(&throttled).as_str()),
         (Code::ResourceExhausted, "SIGN_IN_THROTTLED")
     );
-    let wait = details(&throttled).retry_info().and_then(|info| info.retry_delay).expect("when to come back");
-    assert!(wait <= Duration::from_secs(1), "{wait:?}");
+    assert_eq!(wait(&throttled), Duration::from_secs(1));
     let mut elsewhere = AuthServiceClient::new(service.channel_from(Ipv4Addr::new(127, 0, 0, 2)));
     elsewhere.login(login("ada@example.org", PASSWORD)).await.expect("the owner signs in from elsewhere");
+    service.context().clock.skip(Duration::from_secs(1));
+    service.auth().login(login("ada@example.org", PASSWORD)).await.expect("signed in after the wait");
+    service.stop().await;
+}
+
+fn wait(status: &Status) -> Duration {
+    details(status).retry_info().and_then(|info| info.retry_delay).expect("when to come back")
+}
+
+#[tokio::test]
+async fn wrong_passwords_in_changing_one_are_throttled_as_in_signing_in() {
+    const NEXT: &str = "another horse";
+    let database = Database::new().await;
+    let service = Service::throttled(&database, &[]).await;
+    service.create("ada@example.org").await;
+    let token = service.token("ada@example.org").await;
+    let change = |current: &str, new: &str| {
+        let (current_password, new_password) = (current.to_owned(), new.to_owned());
+        with_token(ChangePasswordRequest { current_password, new_password }, &token)
+    };
+    let here = service.auth();
+    let refusal = async |current: &str| {
+        reason(&here.clone().change_password(change(current, NEXT)).await.expect_err("refused"))
+    };
+    for _ in 0..5 {
+        assert_eq!(refusal("wrong horse").await, "PASSWORD_WRONG");
+    }
+    let throttled = here.clone().change_password(change(PASSWORD, NEXT)).await.expect_err("throttled");
+    assert_eq!(reason(&throttled), "SIGN_IN_THROTTLED");
+    assert_eq!(wait(&throttled), Duration::from_secs(1));
+    service.token("ada@example.org").await;
+
+    // The wait doubles with each wrong one.
+    service.context().clock.skip(Duration::from_secs(1));
+    assert_eq!(refusal("wrong horse").await, "PASSWORD_WRONG");
+    let throttled = here.clone().change_password(change(PASSWORD, NEXT)).await.expect_err("throttled");
+    assert_eq!(wait(&throttled), Duration::from_secs(2));
+
+    let mut elsewhere = AuthServiceClient::new(service.channel_from(Ipv4Addr::new(127, 0, 0, 2)));
+    elsewhere.change_password(change(PASSWORD, NEXT)).await.expect("the owner, elsewhere");
+    service.context().clock.skip(Duration::from_secs(2));
+    here.clone().change_password(change(NEXT, PASSWORD)).await.expect("changed");
+    assert_eq!(refusal("wrong horse").await, "PASSWORD_WRONG", "a right one forgets the wrong ones");
+    assert_eq!(refusal("wrong horse").await, "PASSWORD_WRONG");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn callers_behind_a_proxy_do_not_throttle_each_other() {
+    let database = Database::new().await;
+    let service = Service::throttled(&database, &["--trusted-proxies=1"]).await;
+    service.create("ada@example.org").await;
+    let login = async |forwarded: &str, password: &str| {
+        let mut request = Request::new(login("ada@example.org", password));
+        request.metadata_mut().insert("x-forwarded-for", forwarded.parse().expect("a value"));
+        service.auth().login(request).await.map(drop).map_err(|status| reason(&status))
+    };
+    for guess in 0..5 {
+        // What the guesser makes up stands left of what the proxy says.
+        let forwarded = format!("203.0.113.{guess}, 192.0.2.1");
+        assert_eq!(login(&forwarded, "wrong horse").await, Err("CREDENTIALS_INVALID".to_owned()));
+    }
+    assert_eq!(login("192.0.2.1", PASSWORD).await, Err("SIGN_IN_THROTTLED".to_owned()));
+    assert_eq!(login("192.0.2.2", PASSWORD).await, Ok(()));
     service.stop().await;
 }

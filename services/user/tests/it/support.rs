@@ -14,7 +14,7 @@ use tailrace::{
     auth::v1::{LoginRequest, auth_service_client::AuthServiceClient},
     user::v1::{CreateUserRequest, User, user_service_client::UserServiceClient},
 };
-use tailrace_runtime::{process::Context, settings, task};
+use tailrace_runtime::{clock::Monotonic, process::Context, settings, task};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, NoTls};
 use tonic::transport::Channel;
@@ -97,9 +97,10 @@ impl Service {
         Self::launch(&database.url()).await.ready().await
     }
 
-    /// The same, but with the limits of sign-ins that it comes with.
-    pub(crate) async fn throttled(database: &Database) -> Self {
-        Self::launch_with(&database.url(), &[]).await.ready().await
+    /// The same, but with the limits of sign-ins that it comes with, whose time stands still, and more settings.
+    pub(crate) async fn throttled(database: &Database, more: &[&str]) -> Self {
+        let context = Context { clock: Monotonic::stopped(), ..Context::detached() };
+        Self::launch_in(context, &database.url(), more).await.ready().await
     }
 
     async fn ready(self) -> Self {
@@ -116,6 +117,10 @@ impl Service {
 
     /// The same with more settings.
     pub(crate) async fn launch_with(database_url: &str, more: &[&str]) -> Self {
+        Self::launch_in(Context::detached(), database_url, more).await
+    }
+
+    async fn launch_in(context: Context, database_url: &str, more: &[&str]) -> Self {
         let (folder, key) = signing_key();
         let arguments = [
             "user-service",
@@ -130,7 +135,6 @@ impl Service {
         let issuer = Issuer::from_settings(&cli.config.tokens).expect("a key");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
-        let context = Context::detached();
         let running = task::spawn("user-service", {
             let context = context.clone();
             async move { user_service::run(&cli.config, issuer, listener, context).await }
