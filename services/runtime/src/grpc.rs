@@ -10,6 +10,7 @@
 
 mod deadline;
 mod explain;
+mod headers;
 mod observe;
 mod places;
 mod port;
@@ -29,7 +30,7 @@ use tracing::info;
 pub(crate) use self::observe::OTHER_METHOD;
 #[cfg(test)]
 pub(crate) use self::observe::code_name;
-use self::{observe::ObserveLayer, port::Port};
+use self::{headers::HeadersLayer, observe::ObserveLayer, port::Port};
 use crate::{
     access::Guard,
     auth::Verifier,
@@ -107,6 +108,7 @@ async fn serve_behind(
         routes = add_reflection(routes, service_names).map_err(ServeErrorKind::Reflection)?;
     }
     let layers = ServiceBuilder::new()
+        .layer(HeadersLayer::new(settings.header_bytes_max))
         .layer(cors)
         .layer(GrpcWebLayer::new())
         .layer(ObserveLayer::new(context.shutdown.clone()))

@@ -79,6 +79,11 @@ const DAMAGE: &[(&str, &[u8])] = &[
     ("eight bytes of which six are missing", &[0x79, 0x01, 0x02]),
     ("four bytes of which three are missing", &[0x7d, 0x01]),
 ];
+/// More than any port reads: as it is, and compressed to a thousandth.
+const BOMB_BYTES: usize = 16 * 1024 * 1024;
+/// As many fields as a message has room for, each of a number that no message here has.
+const FIELDS: usize = 120_000;
+const UNKNOWN_FIELD: &[u8] = &[0x78, 0x01];
 /// Groups in groups, deeper than any decoder should follow.
 const DEPTH: usize = 10_000;
 const GROUP_BEGINS: u8 = 0x7b;
@@ -162,6 +167,27 @@ pub async fn assert_damaged(channel: &Channel, service: &str, requests: &[Hostil
         }
     }
     eprintln!("{service}: {answers} damaged messages answered as they must be");
+    answers
+}
+
+/// Sends messages that take far more of whoever reads them than of their sender, for every RPC of `service`. Gives how many answers
+/// were as expected.
+pub async fn assert_bombs(channel: &Channel, service: &str, requests: &[Hostile]) -> usize {
+    assert_complete(service, requests.iter().map(|request| request.sample.rpc));
+    let zeros = vec![0; BOMB_BYTES];
+    let mut answers = 0;
+    for request in requests {
+        let Sample { rpc, token, message } = &request.sample;
+        let outcome = raw::call_compressed(channel, &method(rpc), token, zeros.clone()).await;
+        let reason = outcome.as_ref().err().map(|status| told(status).1);
+        assert_eq!(reason.as_deref(), Some("MESSAGE_TOO_LARGE"), "{rpc} decompressed: {outcome:?}");
+        let many = [message.encode_to_vec(), UNKNOWN_FIELD.repeat(FIELDS)].concat();
+        request.assert_answer(channel, "", "fields that nobody knows", many, request.answer).await;
+        let too_large = Some("MESSAGE_TOO_LARGE");
+        request.assert_answer(channel, "", "a large message", zeros.clone(), too_large).await;
+        answers += 3;
+    }
+    eprintln!("{service}: {answers} bombs answered as they must be");
     answers
 }
 

@@ -5,6 +5,8 @@ mod access;
 mod authority;
 mod contract;
 mod errors;
+mod floods;
+mod frames;
 mod hostile;
 mod raw;
 #[cfg(test)]
@@ -21,7 +23,8 @@ pub use self::{
     access::{Tokens, assert_access},
     authority::{Authority, Publisher},
     errors::{details, fields, reason, told},
-    hostile::{Hostile, TEXTS, assert_damaged, assert_hostile_texts},
+    floods::{assert_floods, assert_limits_are_told},
+    hostile::{Hostile, TEXTS, assert_bombs, assert_damaged, assert_hostile_texts},
     rules::{Sample, assert_rules},
     web::{call_web, framed, http},
 };

@@ -4,7 +4,7 @@ use prost_reflect::MethodDescriptor;
 use tonic::{
     Request, Status,
     client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
     transport::Channel,
 };
@@ -18,8 +18,27 @@ pub(crate) async fn call(
     token: &str,
     message: Vec<u8>,
 ) -> Result<Vec<u8>, Status> {
+    send(Grpc::new(channel.clone()), method, token, message).await
+}
+
+/// The same with a message that is compressed on its way.
+pub(crate) async fn call_compressed(
+    channel: &Channel,
+    method: &MethodDescriptor,
+    token: &str,
+    message: Vec<u8>,
+) -> Result<Vec<u8>, Status> {
+    let client = Grpc::new(channel.clone()).send_compressed(CompressionEncoding::Gzip);
+    send(client, method, token, message).await
+}
+
+async fn send(
+    mut client: Grpc<Channel>,
+    method: &MethodDescriptor,
+    token: &str,
+    message: Vec<u8>,
+) -> Result<Vec<u8>, Status> {
     let path: PathAndQuery = format!("/{}", contract::rpc(method)).parse().expect("a path");
-    let mut client = Grpc::new(channel.clone());
     client.ready().await.expect("a connection");
     let request: Request<_> = with_token(message, token);
     let mut answers = client.server_streaming(request, path, Bytes).await?.into_inner();

@@ -1,6 +1,9 @@
 //! What only somebody hostile or broken sends is answered with exactly what it deserves.
 
-use service_testing::{Hostile, Sample, TEXTS, assert_damaged, assert_hostile_texts};
+use service_testing::{
+    Hostile, Sample, TEXTS, assert_bombs, assert_damaged, assert_floods, assert_hostile_texts,
+    assert_limits_are_told,
+};
 use tailrace::{
     google::r#type::Money,
     order::v1::{
@@ -12,8 +15,12 @@ use tonic::{Code, Response, Status};
 use uuid::Uuid;
 
 use crate::{
+    process::Running,
     rules::{CANCEL, CREATE, GET, LIST},
-    support::{ADA, BOB, Database, Service, by, by_operator, fields, lamp, line, new_order, reason, token},
+    support::{
+        ADA, BOB, Database, Service, by, by_operator, fields, lamp, line, new_order, publish_keys, reason,
+        token,
+    },
 };
 
 /// What Ada asks for as the sample of each RPC, and how the service answers it.
@@ -42,9 +49,19 @@ async fn hostile_texts_and_damaged_messages_get_an_exact_answer() {
     service.orders().cancel_order(by(ADA, cancel)).await.expect("cancelled");
     let (channel, requests) = (service.channel(), requests(&name));
     let answers = assert_hostile_texts(&channel, SERVICE_NAME, &requests).await
-        + assert_damaged(&channel, SERVICE_NAME, &requests).await;
+        + assert_damaged(&channel, SERVICE_NAME, &requests).await
+        + assert_bombs(&channel, SERVICE_NAME, &requests).await;
     assert!(answers > 300, "{answers}");
     service.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_frames_ends_its_connection_and_nobody_elses() {
+    let database = Database::new().await;
+    let running = Running::ready(&database.url(), &publish_keys().await).await;
+    assert_limits_are_told(running.address(), 100, 16_384).await;
+    let frames = assert_floods(running.address(), running.pid()).await;
+    assert!(frames > 200_000, "{frames}");
 }
 
 #[tokio::test]

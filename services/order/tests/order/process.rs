@@ -190,6 +190,15 @@ impl Running {
         Channel::from_shared(format!("http://{}", self.listen)).expect("a URL").connect_lazy()
     }
 
+    /// Its gRPC port.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn probe(&self) -> Output {
         run(&["--ops-listen", &self.ops.to_string(), "probe"])
     }

@@ -1,7 +1,7 @@
 //! What only somebody hostile or broken sends is answered with exactly what it deserves.
 
 use pbjson_types::{FieldMask, Timestamp};
-use service_testing::{Hostile, Sample, TEXTS, assert_damaged, assert_hostile_texts};
+use service_testing::{Hostile, Sample, TEXTS, assert_bombs, assert_damaged, assert_hostile_texts};
 use tailrace::{
     auth::v1::{
         ChangePasswordRequest, LoginRequest, LogoutRequest, RefreshTokenRequest,
@@ -98,7 +98,9 @@ async fn hostile_texts_and_damaged_messages_get_an_exact_answer() {
     let answers = assert_hostile_texts(&channel, USER, &users).await
         + assert_hostile_texts(&channel, AUTH, &sign_ins).await
         + assert_damaged(&channel, USER, &users).await
-        + assert_damaged(&channel, AUTH, &sign_ins).await;
+        + assert_damaged(&channel, AUTH, &sign_ins).await
+        + assert_bombs(&channel, USER, &users).await
+        + assert_bombs(&channel, AUTH, &sign_ins).await;
     assert!(answers > 800, "{answers}");
     scene.service.stop().await;
 }
