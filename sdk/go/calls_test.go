@@ -12,6 +12,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	orderv1 "github.com/tailrace/tailrace/sdk/go/gen/order/v1"
 	relayv1 "github.com/tailrace/tailrace/sdk/go/gen/relay/v1"
@@ -26,11 +27,16 @@ type failing struct {
 
 func newFailing(t *testing.T, failures int, retryAfter time.Duration) *failing {
 	t.Helper()
+	return newFailingWith(t, failures, away(retryAfter))
+}
+
+func newFailingWith(t *testing.T, failures int, failure error) *failing {
+	t.Helper()
 	f := &failing{}
 	server := &fake{unary: func(_ context.Context, requestID string) error {
 		f.requestIDs = append(f.requestIDs, requestID)
 		if len(f.requestIDs) <= failures {
-			return away(retryAfter)
+			return failure
 		}
 		return nil
 	}}
@@ -78,6 +84,26 @@ func TestTheWaitIsAsLongAsTheServerAsks(t *testing.T) {
 	}
 	if want := []time.Duration{7100 * time.Millisecond}; !slices.Equal(f.waits, want) {
 		t.Errorf("waits: %v", f.waits)
+	}
+}
+
+func TestACallThatWasOneTooManyIsSentAgainWhenTheServerSays(t *testing.T) {
+	exhausted := func(reason string) error {
+		return rich(codes.ResourceExhausted, "too many", &errdetails.ErrorInfo{Reason: reason, Domain: "tailrace"},
+			&errdetails.RetryInfo{RetryDelay: durationpb.New(7 * time.Second)})
+	}
+	f := newFailingWith(t, 1, exhausted("RATE_LIMIT_EXCEEDED"))
+	if _, err := f.Orders.GetOrder(t.Context(), &orderv1.GetOrderRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []time.Duration{7100 * time.Millisecond}; !slices.Equal(f.waits, want) {
+		t.Errorf("waits: %v", f.waits)
+	}
+	// Other limits are for people to wait for.
+	f = newFailingWith(t, 1, exhausted("SIGN_IN_THROTTLED"))
+	_, err := f.Orders.GetOrder(t.Context(), &orderv1.GetOrderRequest{})
+	if status.Code(err) != codes.ResourceExhausted || len(f.waits) != 0 {
+		t.Errorf("%v after %v", err, f.waits)
 	}
 }
 

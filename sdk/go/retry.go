@@ -86,7 +86,10 @@ func withRequestID(request any) any {
 	return copied
 }
 
-// retry repeats what failed with UNAVAILABLE (AIP-194): calls that the contract says change nothing, and calls with a
+// tooManyCalls is the reason of a call that was refused because too many came, before anything was done for it.
+const tooManyCalls = "RATE_LIMIT_EXCEEDED"
+
+// retry repeats what failed with UNAVAILABLE (AIP-194) or because too many calls came: calls that the contract says change nothing, and calls with a
 // request_id, which gets a fresh one when it has none. A wait is what the server's RetryInfo says, plus jitter.
 func retry(options RetryOptions) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, request, reply any, connection *grpc.ClientConn,
@@ -101,8 +104,8 @@ func retry(options RetryOptions) grpc.UnaryClientInterceptor {
 	}
 }
 
-// retrying calls until it succeeds, fails otherwise than with UNAVAILABLE, or has failed often enough. No wait begins that
-// would pass the deadline.
+// retrying calls until it succeeds, fails otherwise than with UNAVAILABLE or because too many calls came, or has failed often
+// enough. No wait begins that would pass the deadline.
 func retrying(ctx context.Context, options RetryOptions, call func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := call()
@@ -110,7 +113,8 @@ func retrying(ctx context.Context, options RetryOptions, call func() error) erro
 			return nil
 		}
 		failure := FailureOf(err)
-		if failure.Code != codes.Unavailable || attempt >= options.AttemptsMax {
+		repeated := failure.Code == codes.Unavailable || failure.Reason == tooManyCalls
+		if !repeated || attempt >= options.AttemptsMax {
 			return err
 		}
 		wait := failure.RetryAfter + options.Backoff.delay(attempt-1)

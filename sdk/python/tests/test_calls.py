@@ -85,6 +85,31 @@ def test_the_wait_is_as_long_as_the_server_asks() -> None:
     assert server.waits == [7.1]
 
 
+@pytest.mark.parametrize(("reason", "waits"), [("RATE_LIMIT_EXCEEDED", [7.1]), ("SIGN_IN_THROTTLED", [])])
+def test_a_call_that_was_one_too_many_is_sent_again_when_the_server_says(reason: str, waits: list[float]) -> None:
+    server = Failing(0)
+    calls: list[str] = []
+
+    class Orders:
+        @staticmethod
+        def GetOrder(request: Any, context: Any) -> Order:
+            calls.append(reason)
+            if len(calls) == 1:
+                retry = error_details_pb2.RetryInfo()
+                retry.retry_delay.seconds = 7
+                info = error_details_pb2.ErrorInfo(reason=reason, domain="tailrace")
+                fail(context, code_pb2.RESOURCE_EXHAUSTED, "too many", info, retry)
+            return Order()
+
+    with serving(orders(Orders)) as endpoints, connect(endpoints, retry=server.options()) as tailrace:
+        if waits:
+            tailrace.orders.GetOrder(GetOrderRequest())
+        else:
+            with pytest.raises(grpc.RpcError, match="too many"):
+                tailrace.orders.GetOrder(GetOrderRequest())
+    assert server.waits == waits
+
+
 def test_no_wait_passes_the_deadline() -> None:
     server = Failing(1, seconds=7)
     with serving(*server.servicers()) as endpoints, connect(endpoints, retry=server.options()) as tailrace:

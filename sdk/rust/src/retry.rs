@@ -6,7 +6,10 @@ use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
 use crate::backoff::Backoff;
-use crate::failure::failure_of;
+use crate::failure::{Failure, failure_of};
+
+/// The reason of a call that was refused because too many came, before anything was done for it.
+const TOO_MANY_CALLS: &str = "RATE_LIMIT_EXCEEDED";
 
 /// How a call that cannot do harm twice is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +27,8 @@ impl Default for RetryOptions {
     }
 }
 
-/// Calls until it succeeds, fails otherwise than with `UNAVAILABLE` (AIP-194), or has failed often enough. No wait begins that
-/// would pass the deadline.
+/// Calls until it succeeds, fails otherwise than with `UNAVAILABLE` (AIP-194) or because too many calls came, or has failed often
+/// enough. No wait begins that would pass the deadline.
 pub(crate) async fn retrying<T, F: Future<Output = Result<T, Status>>>(
     options: RetryOptions,
     deadline: Option<Instant>,
@@ -38,13 +41,18 @@ pub(crate) async fn retrying<T, F: Future<Output = Result<T, Status>>>(
             Err(status) => status,
         };
         attempt += 1;
-        if status.code() != Code::Unavailable || attempt >= options.attempts_max {
+        let failure = failure_of(&status);
+        if !is_repeated(&failure) || attempt >= options.attempts_max {
             return Err(status);
         }
-        let wait = failure_of(&status).retry_after + options.backoff.draw(attempt - 1);
+        let wait = failure.retry_after + options.backoff.draw(attempt - 1);
         if deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
             return Err(status);
         }
         sleep(wait).await;
     }
+}
+
+fn is_repeated(failure: &Failure) -> bool {
+    failure.code == Code::Unavailable || failure.reason == TOO_MANY_CALLS
 }

@@ -2,7 +2,7 @@ import { type DescMessage, type DescMethod, type MessageShape, ScalarType } from
 import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { type Backoff, delayMs } from "./backoff.js";
-import { retryAfterMs } from "./failure.js";
+import { failureOf, retryAfterMs } from "./failure.js";
 import { newRequestId } from "./request-id.js";
 
 /** How a call that cannot do harm twice is repeated while the service is away. */
@@ -14,12 +14,15 @@ export interface RetryOptions {
   readonly random?: () => number;
 }
 
+/** The reason of a call that was refused because too many came, before anything was done for it. */
+const TOO_MANY_CALLS = "RATE_LIMIT_EXCEEDED";
 const ATTEMPTS_MAX = 5;
 const BACKOFF: Backoff = { baseMs: 100, capMs: 5_000 };
 
 /**
- * Repeats what failed with `UNAVAILABLE` (AIP-194): calls that the contract says change nothing, and calls with a
- * `request_id`, which gets a fresh one when it has none. A wait is what the server's `RetryInfo` says, plus jitter.
+ * Repeats what failed with `UNAVAILABLE` (AIP-194) or because too many calls came: calls that the contract says change
+ * nothing, and calls with a `request_id`, which gets a fresh one when it has none. A wait is what the server's `RetryInfo`
+ * says, plus jitter.
  */
 export function retry(options: RetryOptions = {}): Interceptor {
   return (next) => (request) => {
@@ -31,7 +34,7 @@ export function retry(options: RetryOptions = {}): Interceptor {
   };
 }
 
-/** Calls until it succeeds, fails otherwise than with `UNAVAILABLE`, or has failed often enough. */
+/** Calls until it succeeds, fails otherwise than with `UNAVAILABLE` or because too many calls came, or has failed often enough. */
 export async function retrying<T>(
   call: () => Promise<T>,
   signal: AbortSignal | undefined,
@@ -42,7 +45,8 @@ export async function retrying<T>(
       return await call();
     } catch (error) {
       const failure = ConnectError.from(error);
-      if (!isUnavailable(failure) || attempt + 1 >= attemptsMax || signal?.aborted) {
+      const isRepeated = isUnavailable(failure) || failureOf(failure).reason === TOO_MANY_CALLS;
+      if (!isRepeated || attempt + 1 >= attemptsMax || signal?.aborted) {
         throw error;
       }
       await pause(retryAfterMs(failure) + delayMs(attempt, random(), backoff), signal);

@@ -4,6 +4,7 @@ import {
   AuthService,
   authorize,
   connectThrough,
+  ErrorInfoSchema,
   OrderService,
   pages,
   RelayService,
@@ -79,6 +80,22 @@ describe("a call to a service that is away", () => {
   it("waits as long as the server asks", async () => {
     const { orders, requestIds } = server(away(7));
     const done = orders.getOrder({});
+    await vi.advanceTimersByTimeAsync(7_099);
+    expect(requestIds).toHaveLength(1);
+    await vi.advanceTimersByTimeAsync(1);
+    await done;
+    expect(requestIds).toHaveLength(2);
+  });
+
+  it("is sent again when it was one too many, as soon as the server says", async () => {
+    const exhausted = (reason: string) =>
+      new ConnectError("too many", Code.ResourceExhausted, undefined, [
+        { desc: ErrorInfoSchema, value: { reason, domain: "tailrace" } },
+        { desc: RetryInfoSchema, value: { retryDelay: { seconds: 7n } } },
+      ]);
+    const { orders, requestIds } = server(exhausted("RATE_LIMIT_EXCEEDED"), exhausted("SIGN_IN_THROTTLED"));
+    // Other limits are for people to wait for.
+    const done = expect(orders.getOrder({})).rejects.toThrow("too many");
     await vi.advanceTimersByTimeAsync(7_099);
     expect(requestIds).toHaveLength(1);
     await vi.advanceTimersByTimeAsync(1);

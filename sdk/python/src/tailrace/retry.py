@@ -17,6 +17,9 @@ from tailrace.failure import failure_of
 
 Answer = TypeVar("Answer")
 
+TOO_MANY_CALLS = "RATE_LIMIT_EXCEEDED"
+"""The reason of a call that was refused because too many came, before anything was done for it."""
+
 
 @dataclass(frozen=True)
 class RetryOptions:
@@ -69,7 +72,7 @@ def _with_request_id(request: Any) -> Any:
 
 
 def retrying(call: Callable[[], Answer], options: RetryOptions, deadline: float | None = None) -> Answer:
-    """Call until it succeeds, fails otherwise than with ``UNAVAILABLE``, or has failed often enough.
+    """Call until it succeeds, fails otherwise than ``UNAVAILABLE`` or by too many calls, or has failed often enough.
 
     No wait begins that would pass the deadline, a moment of ``time.monotonic``.
     """
@@ -80,7 +83,8 @@ def retrying(call: Callable[[], Answer], options: RetryOptions, deadline: float 
         except grpc.RpcError as error:
             failure = failure_of(error)
             attempt += 1
-            if failure.code is not grpc.StatusCode.UNAVAILABLE or attempt >= options.attempts_max:
+            repeated = failure.code is grpc.StatusCode.UNAVAILABLE or failure.reason == TOO_MANY_CALLS
+            if not repeated or attempt >= options.attempts_max:
                 raise
             wait = failure.retry_after + options.backoff.delay(attempt - 1, options.random())
             if deadline is not None and time.monotonic() + wait >= deadline:
@@ -89,7 +93,7 @@ def retrying(call: Callable[[], Answer], options: RetryOptions, deadline: float 
 
 
 class Retry(grpc.UnaryUnaryClientInterceptor):
-    """Repeats what failed with ``UNAVAILABLE`` (AIP-194).
+    """Repeats what failed with ``UNAVAILABLE`` (AIP-194) or because too many calls came.
 
     Repeated are calls that the contract says change nothing, and calls with a ``request_id``, which gets a fresh one
     when it has none. A wait is what the server's ``RetryInfo`` says, plus jitter.

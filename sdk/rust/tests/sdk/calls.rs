@@ -50,6 +50,23 @@ async fn the_wait_is_as_long_as_the_server_asks() {
 }
 
 #[tokio::test]
+async fn a_call_that_was_one_too_many_is_sent_again_when_the_server_says() {
+    let exhausted = |reason: &str| {
+        let mut details = ErrorDetails::with_error_info(reason, "tailrace", []);
+        details.set_retry_info(Some(Duration::from_millis(150)));
+        Status::with_error_details(Code::ResourceExhausted, "too many", details)
+    };
+    let running = Fake::failing([exhausted("RATE_LIMIT_EXCEEDED")]).run(Credentials::Nobody, quick()).await;
+    let start = Instant::now();
+    running.tailrace.orders().get_order(GetOrderRequest::default()).await.unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(150));
+
+    let running = Fake::failing([exhausted("SIGN_IN_THROTTLED")]).run(Credentials::Nobody, quick()).await;
+    let status = running.tailrace.orders().get_order(GetOrderRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "other limits are for people to wait for");
+}
+
+#[tokio::test]
 async fn no_wait_passes_the_deadline() {
     let running = Fake::failing([away(Duration::from_secs(7))]).run(Credentials::Nobody, quick()).await;
     let mut request = Request::new(GetOrderRequest::default());
