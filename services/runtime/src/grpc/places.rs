@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use metrics::gauge;
+
+use crate::client::ClientAddress;
 
 /// The places for connections; clones share them.
 #[derive(Clone, Debug)]
@@ -20,14 +22,14 @@ pub(super) struct Places {
 #[derive(Debug, Default)]
 struct Taken {
     all: u32,
-    of: HashMap<IpAddr, u32>,
+    of: HashMap<ClientAddress, u32>,
 }
 
 /// The place of one connection, free again when it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
-    network: IpAddr,
+    of: ClientAddress,
 }
 
 /// Why there is no place, as the metric calls it.
@@ -53,12 +55,12 @@ impl Places {
 
     /// A place for a connection from `address`.
     pub(super) fn take(&self, address: IpAddr) -> Result<Place, Full> {
-        let network = network(address);
+        let of = ClientAddress::new(address);
         let mut taken = self.taken();
         if taken.all >= self.max {
             return Err(Full::All);
         }
-        let of_address = taken.of.entry(network).or_default();
+        let of_address = taken.of.entry(of).or_default();
         if self.per_address_max > 0 && *of_address >= self.per_address_max {
             return Err(Full::Address);
         }
@@ -66,7 +68,7 @@ impl Places {
         taken.all += 1;
         drop(taken);
         gauge!("rpc_server_connections").increment(1.0);
-        Ok(Place { places: self.clone(), network })
+        Ok(Place { places: self.clone(), of })
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -79,24 +81,13 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
         taken.all = taken.all.saturating_sub(1);
-        if let Some(of_address) = taken.of.get_mut(&self.network) {
+        if let Some(of_address) = taken.of.get_mut(&self.of) {
             *of_address = of_address.saturating_sub(1);
             if *of_address == 0 {
-                taken.of.remove(&self.network);
+                taken.of.remove(&self.of);
             }
         }
         gauge!("rpc_server_connections").decrement(1.0);
-    }
-}
-
-/// One with IPv6 has a whole /64 to call from.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
     }
 }
 
