@@ -1,10 +1,10 @@
-//! Argon2id, away from the async threads and bounded: one hash at a time on a thread of low priority, and a limited
+//! Argon2id, away from the async threads and bounded: threads of low priority for half of the cores, and a limited
 //! queue, because a hash costs 19 MiB and tens of milliseconds, and anyone may ask for one.
 
 use std::{
     fmt,
     panic::{self, AssertUnwindSafe},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
 };
 
@@ -13,7 +13,7 @@ use argon2::{
     password_hash::{self, PasswordHasher as _, PasswordVerifier as _},
 };
 use rustix::process::setpriority_process;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tracing::warn;
 
 use crate::{
@@ -56,8 +56,8 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Hashes and verifies passwords.
 #[derive(Clone)]
 pub(crate) struct Hasher {
-    /// To the thread that hashes. It ends with the last sender.
-    jobs: mpsc::UnboundedSender<Job>,
+    /// To the threads that hash. They end with the last sender.
+    jobs: mpsc::Sender<Job>,
     places: Arc<Semaphore>,
     /// The hash of a password nobody has, verified where no user is, so that his absence costs the same time.
     nobody: Arc<str>,
@@ -68,7 +68,7 @@ impl Hasher {
     pub(crate) fn new(cost: HashCost) -> Result<Self, Error> {
         let nobody = hash(cost, uuid::Uuid::new_v4().as_bytes()).map_err(Error::inside)?;
         Ok(Self {
-            jobs: start_thread()?,
+            jobs: start_threads()?,
             places: Arc::new(Semaphore::new(WAITING_MAX)),
             nobody: nobody.into(),
             cost,
@@ -109,7 +109,7 @@ impl Hasher {
             }
             drop(place);
         };
-        self.jobs.send(Box::new(job)).map_err(|_| Error::inside("the thread that hashes has ended"))?;
+        self.jobs.send(Box::new(job)).map_err(|_| Error::inside("the threads that hash have ended"))?;
         answered.await.map_err(Error::inside)
     }
 }
@@ -120,21 +120,30 @@ impl fmt::Debug for Hasher {
     }
 }
 
-/// One thread, so that the memory of one hash is used again for the next.
-fn start_thread() -> Result<mpsc::UnboundedSender<Job>, Error> {
-    let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
-    let hash_all = move || {
-        // On Linux that is this thread alone.
-        if let Err(error) = setpriority_process(None, PRIORITY) {
-            warn!(%error, "passwords are hashed at the priority of everything else");
-        }
-        while let Some(job) = queue.blocking_recv() {
-            // Its caller is told by the answer that does not come; the next have theirs.
-            let _ = panic::catch_unwind(AssertUnwindSafe(job));
-        }
-    };
-    thread::Builder::new().name("passwords".to_owned()).spawn(hash_all).map_err(Error::inside)?;
+/// Few threads that stay, so that the memory of one hash is used again for the next.
+fn start_threads() -> Result<mpsc::Sender<Job>, Error> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let (jobs, queue) = mpsc::channel();
+    let queue = Arc::new(Mutex::new(queue));
+    for _ in 0..(cores / 2).max(1) {
+        let queue = Arc::clone(&queue);
+        let named = thread::Builder::new().name("passwords".to_owned());
+        named.spawn(move || hash_all(&queue)).map_err(Error::inside)?;
+    }
     Ok(jobs)
+}
+
+fn hash_all(queue: &Mutex<mpsc::Receiver<Job>>) {
+    // On Linux that is this thread alone.
+    if let Err(error) = setpriority_process(None, PRIORITY) {
+        warn!(%error, "passwords are hashed at the priority of everything else");
+    }
+    // Whoever waits for the next job holds the lock; it is free while he hashes.
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    while let Ok(job) = next() {
+        // Its caller is told by the answer that does not come; the next have theirs.
+        let _ = panic::catch_unwind(AssertUnwindSafe(job));
+    }
 }
 
 fn hash(cost: HashCost, password: &[u8]) -> password_hash::Result<String> {
@@ -143,6 +152,8 @@ fn hash(cost: HashCost, password: &[u8]) -> password_hash::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     fn password(text: &str) -> Password {
@@ -157,6 +168,43 @@ mod tests {
         assert!(hasher.verify(password("correct horse"), Some(stored.clone())).await.expect("an answer"));
         assert!(!hasher.verify(password("wrong horse"), Some(stored)).await.expect("an answer"));
         assert!(!hasher.verify(password("correct horse"), None).await.expect("an answer"));
+    }
+
+    /// Waits until every thread is busy, with work that lasts until the answer is dropped.
+    async fn busy(hasher: &Hasher) -> Vec<mpsc::Sender<()>> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let mut held = Vec::new();
+        for _ in 0..(cores / 2).max(1) {
+            let (hold, released) = mpsc::channel::<()>();
+            let (began, begun) = oneshot::channel::<()>();
+            let hasher = hasher.clone();
+            tokio::spawn(async move {
+                let work = move || {
+                    drop(began);
+                    let _ended = released.recv();
+                };
+                hasher.in_turn(work).await.expect("done");
+            });
+            drop(begun.await);
+            held.push(hold);
+        }
+        held
+    }
+
+    #[tokio::test]
+    async fn who_left_is_not_hashed_for_and_a_panic_ends_one_answer_only() {
+        let hasher = Hasher::new(HashCost::default()).expect("a hasher");
+        let held = busy(&hasher).await;
+        let (worked, works) = mpsc::channel();
+        {
+            let mut left = Box::pin(hasher.in_turn(move || worked.send(())));
+            assert!(left.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        drop(held);
+        hasher.in_turn(|| panic!("on purpose")).await.expect_err("no answer");
+        assert_eq!(hasher.in_turn(|| 7).await.expect("the next has his"), 7);
+        assert!(works.recv().is_err(), "nobody waited for it");
+        assert_eq!(hasher.places.available_permits(), WAITING_MAX);
     }
 
     #[tokio::test]
