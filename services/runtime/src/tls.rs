@@ -136,9 +136,7 @@ impl Paths {
             (KEY, &self.key, &files.key),
             &provider,
         )?;
-        if let Some(ends_at) = certified.cert.first().and_then(|leaf| ends_at(leaf)) {
-            gauge!("rpc_server_certificate_expires_timestamp_seconds").set(ends_at);
-        }
+        let ends_at = certified.cert.first().and_then(|leaf| ends_at(leaf));
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
@@ -152,6 +150,10 @@ impl Paths {
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        // Of files that are taken, all three.
+        if let Some(ends_at) = ends_at {
+            gauge!("rpc_server_certificate_expires_timestamp_seconds").set(ends_at);
+        }
         Ok(Arc::new(config))
     }
 }
