@@ -3,7 +3,9 @@
 
 use std::time::Instant;
 
-use crate::certificates::{Authority, put};
+use service_testing::CertificateAuthority;
+
+use crate::server_files::put;
 use crate::support::{DEADLINE, Servers, Source};
 use crate::writer::Writer;
 
@@ -12,10 +14,10 @@ const HBA: &str =
     "host all postgres 127.0.0.1/32 scram-sha-256\nhostssl all cdc_relay 127.0.0.1/32 scram-sha-256\n";
 
 /// Servers whose Postgres is hardened, and the authority that signed its certificate.
-async fn hardened() -> (Servers, Authority) {
+async fn hardened() -> (Servers, CertificateAuthority) {
     let servers = Servers::start(&[]).await;
-    let authority = Authority::new();
-    let (certificate, key) = authority.certificate("127.0.0.1");
+    let authority = CertificateAuthority::new();
+    let (certificate, key) = authority.sign("127.0.0.1");
     let data = servers.scratch.path().join("postgres");
     put(&data, "server.crt", &certificate);
     put(&data, "server.key", &key);
@@ -48,7 +50,7 @@ async fn least_privileged(servers: &Servers) -> Source<'_> {
 }
 
 /// The configuration of a relay that trusts this authority, with something more in its URL.
-fn configure(source: &Source<'_>, authority: &Authority, host: &str, more: &str) {
+fn configure(source: &Source<'_>, authority: &CertificateAuthority, host: &str, more: &str) {
     let ca = source.config().with_extension("pem");
     std::fs::write(&ca, authority.pem()).expect("a file");
     let text = source.default_config();
@@ -90,9 +92,9 @@ async fn a_relay_with_the_least_rights_over_verified_tls_and_bound_scram_publish
 }
 
 /// Each of them in one line that tells the mend, and no secret.
-async fn wrong_trust_is_said_once(source: &Source<'_>, authority: &Authority) {
+async fn wrong_trust_is_said_once(source: &Source<'_>, authority: &CertificateAuthority) {
     let tls = "the TLS handshake failed; the certificate must be made out to this host and signed by the given authority";
-    configure(source, &Authority::new(), "127.0.0.1", "");
+    configure(source, &CertificateAuthority::new(), "127.0.0.1", "");
     refused(source, tls).await;
     configure(source, authority, "localhost", "");
     refused(source, tls).await;

@@ -2,8 +2,6 @@
 
 mod at_least_once;
 mod bad_starts;
-#[path = "../shared/certificates.rs"]
-mod certificates;
 mod dead_letters;
 mod exactly_once;
 mod first_contact;
@@ -16,6 +14,8 @@ mod parking;
 mod policies;
 mod process;
 mod restarts;
+#[path = "../shared/server_files.rs"]
+mod server_files;
 mod support;
 mod takeover;
 mod unknown_outcomes;

@@ -9,18 +9,19 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
+use service_testing::CertificateAuthority;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::certificates::{Authority, put};
+use crate::server_files::put;
 use crate::support::{Server, eventually};
 
 /// A server with TLS, and its authority.
-async fn encrypted_server(host: &str) -> (Server, Authority) {
+async fn encrypted_server(host: &str) -> (Server, CertificateAuthority) {
     let server = Server::start(&[]).await;
-    let authority = Authority::new();
-    let (certificate, key) = authority.certificate(host);
+    let authority = CertificateAuthority::new();
+    let (certificate, key) = authority.sign(host);
     let data = server.scratch.path().join("postgres");
     put(&data, "server.crt", &certificate);
     put(&data, "server.key", &key);
@@ -64,7 +65,7 @@ async fn a_verified_connection_is_encrypted() {
 async fn an_unknown_authority_is_refused_and_require_does_not_ask() {
     let (server, _) = encrypted_server("127.0.0.1").await;
     let mut options = server.database().await.options();
-    options.tls = TlsMode::verify_full(Authority::new().pem().as_bytes()).unwrap();
+    options.tls = TlsMode::verify_full(CertificateAuthority::new().pem().as_bytes()).unwrap();
     refused(&options).await;
     options.tls = TlsMode::Require;
     ReplicationConnection::connect(&options).await.unwrap();
@@ -77,7 +78,8 @@ async fn someone_in_the_middle_gets_no_session_even_where_certificates_are_not_v
     let mut options = server.database().await.options();
     options.tls = TlsMode::Require;
     ReplicationConnection::connect(&options).await.unwrap();
-    options.port = man_in_the_middle(options.port, &authority, &Authority::new(), Offer::AsItIs).await;
+    options.port =
+        man_in_the_middle(options.port, &authority, &CertificateAuthority::new(), Offer::AsItIs).await;
     let error =
         ReplicationConnection::connect(&options).await.err().expect("the proof is bound to the certificate");
     assert_eq!(error.kind(), SourceErrorKind::Denied, "{error}");
@@ -183,11 +185,11 @@ enum Offer {
 /// Takes one connection under a certificate of `theirs` and passes everything on to the true server.
 async fn man_in_the_middle(
     server_port: u16,
-    server_authority: &Authority,
-    theirs: &Authority,
+    server_authority: &CertificateAuthority,
+    theirs: &CertificateAuthority,
     offer: Offer,
 ) -> u16 {
-    let (certificate, key) = theirs.certificate("127.0.0.1");
+    let (certificate, key) = theirs.sign("127.0.0.1");
     let certificates = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let config = server_builder().with_no_client_auth().with_single_cert(certificates, key).unwrap();

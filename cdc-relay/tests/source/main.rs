@@ -3,8 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod catalog;
-#[path = "../shared/certificates.rs"]
-mod certificates;
 mod encryption;
 mod endings;
 mod golden;
@@ -13,5 +11,7 @@ mod lease;
 mod listing;
 mod refusals;
 mod scripted;
+#[path = "../shared/server_files.rs"]
+mod server_files;
 mod streaming;
 mod support;

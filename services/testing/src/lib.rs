@@ -3,6 +3,7 @@
 
 mod access;
 mod authority;
+mod certificates;
 mod contract;
 mod errors;
 mod floods;
@@ -22,6 +23,7 @@ use tonic::{Request, metadata::MetadataValue};
 pub use self::{
     access::{Tokens, assert_access},
     authority::{Authority, Publisher},
+    certificates::CertificateAuthority,
     errors::{details, fields, reason, told},
     floods::{assert_floods, assert_limits_are_told},
     hostile::{Hostile, TEXTS, assert_bombs, assert_damaged, assert_hostile_texts},

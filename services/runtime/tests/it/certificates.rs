@@ -1,39 +1,14 @@
-//! Authorities of the tests' own, and files with what they sign.
+//! Files with what an authority signs, as an operator puts them.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
 /// Whom the certificates of servers name.
 pub(crate) const HOST: &str = "localhost";
-
-/// A certificate authority.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new([]).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pair = KeyPair::generate().expect("a key");
-        Self(CertifiedIssuer::self_signed(params, pair).expect("a certificate of its own"))
-    }
-
-    pub(crate) fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    /// A certificate for this name, and its key.
-    pub(crate) fn sign(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new([name.to_owned()]).expect("a name");
-        let leaf = params.signed_by(&key, &self.0).expect("a certificate");
-        (leaf.pem(), key.serialize_pem())
-    }
-}
 
 /// A folder with files of an operator's.
 pub(crate) struct Folder(TempDir);

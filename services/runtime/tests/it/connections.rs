@@ -9,7 +9,7 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
-use service_testing::{http, until};
+use service_testing::{CertificateAuthority, http, until};
 use tailrace_runtime::telemetry;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -23,7 +23,7 @@ use tonic_health::pb::{
 use tower::service_fn;
 
 use crate::{
-    certificates::{Authority, Folder, HOST},
+    certificates::{Folder, HOST},
     support::{DEADLINE, Server},
 };
 
@@ -113,7 +113,7 @@ async fn who_says_nothing_or_stops_within_the_first_words_is_closed() {
 
 #[tokio::test]
 async fn who_begins_no_handshake_is_closed_and_a_drain_does_not_wait_for_him() {
-    let (authority, folder) = (Authority::new(), Folder::new());
+    let (authority, folder) = (CertificateAuthority::new(), Folder::new());
     let (certificate, key) = authority.sign(HOST);
     let (certificate, key) = (folder.put("cert.pem", &certificate), folder.put("key.pem", &key));
     let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
@@ -173,10 +173,13 @@ async fn a_call_on_an_old_connection_goes_on_while_new_ones_go_over_another() {
 
 #[tokio::test]
 async fn a_call_on_an_old_connection_ends_with_the_grace() {
+    let metrics = telemetry::metrics();
     let server = Server::start(&["--connection-age-max", "200ms", "--connection-age-grace", "200ms"]).await;
     let mut health = HealthClient::new(server.channel());
     let mut stream = health.watch(HealthCheckRequest::default()).await.expect("a stream").into_inner();
     let end = async { while let Ok(Some(_)) = stream.message().await {} };
     timeout(DEADLINE, end).await.expect("it ends");
+    let counted = "rpc_server_connections_closed_total{why=\"age_grace\"}";
+    assert!(metrics.render().contains(counted), "{}", metrics.render());
     server.stop().await;
 }

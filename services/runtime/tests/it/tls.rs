@@ -7,7 +7,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
-use service_testing::{Authority as Tokens, until};
+use service_testing::{Authority, CertificateAuthority, until};
 use tailrace_runtime::{auth::Verifier, grpc, settings::AuthSettings, tls::Trust};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -26,7 +26,7 @@ use tonic_health::pb::{
 };
 
 use crate::{
-    certificates::{Authority, Folder, HOST},
+    certificates::{Folder, HOST},
     support::{DEADLINE, Server, grpc_settings},
 };
 
@@ -35,13 +35,13 @@ const CHECK: &str = "POST /grpc.health.v1.Health/Check HTTP/1.1\r\nhost: localho
 
 /// A folder with an authority and a certificate of it.
 struct Operator {
-    authority: Authority,
+    authority: CertificateAuthority,
     folder: Folder,
 }
 
 impl Operator {
     fn new() -> Self {
-        let operator = Self { authority: Authority::new(), folder: Folder::new() };
+        let operator = Self { authority: CertificateAuthority::new(), folder: Folder::new() };
         operator.folder.put("ca.pem", &operator.authority.pem());
         operator.renew();
         operator
@@ -254,7 +254,7 @@ fn what_cannot_be_used_is_refused_with_its_mend_and_nothing_secret() {
 #[tokio::test]
 async fn the_keys_that_verify_tokens_are_asked_for_over_https() {
     let operator = Operator::new();
-    let tokens = Tokens::generate();
+    let tokens = Authority::generate();
     let clients = Operator::new();
     let (client_ca, ca) = (clients.file("ca.pem"), operator.folder.path().join("ca.pem"));
     let publisher = Routes::new(tokens.publisher());
