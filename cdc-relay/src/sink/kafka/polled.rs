@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_producer_at_rest_hears_of_its_connections_and_ends_at_once() {
+    fn a_producer_at_rest_hears_of_its_connections_and_one_at_work_ends() {
         // Nobody listens any more where this one did.
         let address =
             TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address");

@@ -242,7 +242,6 @@ async fn start(
     subject: Subject,
     name: &str,
 ) -> Result<(Source, Child)> {
-    let name = name.to_owned();
     match subject {
         Subject::Relay(delivery) => {
             let source = Source::new(name, DATABASE, delivery);
