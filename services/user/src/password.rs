@@ -154,6 +154,8 @@ fn hash(cost: HashCost, password: &[u8]) -> password_hash::Result<String> {
 mod tests {
     use std::task::{Context, Waker};
 
+    use tailrace_runtime::task;
+
     use super::*;
 
     fn password(text: &str) -> Password {
@@ -178,7 +180,7 @@ mod tests {
             let (hold, released) = mpsc::channel::<()>();
             let (began, begun) = oneshot::channel::<()>();
             let hasher = hasher.clone();
-            tokio::spawn(async move {
+            task::spawn("busy", async move {
                 let work = move || {
                     drop(began);
                     let _ended = released.recv();
