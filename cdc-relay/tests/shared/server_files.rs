@@ -1,4 +1,4 @@
-//! A file of Postgres, as private as it demands of its key.
+//! Files in the data folder of a Postgres.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
