@@ -68,7 +68,7 @@ impl Hasher {
     pub(crate) fn new(cost: HashCost) -> Result<Self, Error> {
         let nobody = hash(cost, uuid::Uuid::new_v4().as_bytes()).map_err(Error::inside)?;
         Ok(Self {
-            jobs: start_threads()?,
+            jobs: start_threads(threads())?,
             places: Arc::new(Semaphore::new(WAITING_MAX)),
             nobody: nobody.into(),
             cost,
@@ -121,10 +121,10 @@ impl fmt::Debug for Hasher {
 }
 
 /// Few threads that stay, so that the memory of one hash is used again for the next.
-fn start_threads() -> Result<mpsc::Sender<Job>, Error> {
+fn start_threads(count: usize) -> Result<mpsc::Sender<Job>, Error> {
     let (jobs, queue) = mpsc::channel();
     let queue = Arc::new(Mutex::new(queue));
-    for _ in 0..threads() {
+    for _ in 0..count {
         let queue = Arc::clone(&queue);
         let named = thread::Builder::new().name("passwords".to_owned());
         named.spawn(move || hash_all(&queue)).map_err(Error::inside)?;
@@ -158,6 +158,8 @@ fn hash(cost: HashCost, password: &[u8]) -> password_hash::Result<String> {
 #[cfg(test)]
 mod tests {
     use std::{
+        collections::HashSet,
+        sync::Barrier,
         task::{Context, Waker},
         time::Duration,
     };
@@ -219,6 +221,25 @@ mod tests {
         let given_back =
             timeout(Duration::from_secs(10), all_places).await.expect("every place is given back");
         drop(given_back.expect("never closed"));
+    }
+
+    #[test]
+    fn threads_work_at_once() {
+        let jobs = start_threads(3).expect("threads");
+        let (arrive, arrived) = mpsc::channel();
+        let together = Arc::new(Barrier::new(3));
+        for _ in 0..3 {
+            let (together, arrive) = (Arc::clone(&together), arrive.clone());
+            let job = move || {
+                together.wait();
+                arrive.send(thread::current().id()).expect("it is waited for");
+            };
+            jobs.send(Box::new(job)).expect("a queue");
+        }
+        let wait = Duration::from_secs(10);
+        let ids: HashSet<_> =
+            (0..3).map(|_| arrived.recv_timeout(wait).expect("all three at once")).collect();
+        assert_eq!(ids.len(), 3);
     }
 
     #[tokio::test]
