@@ -2,8 +2,8 @@
 //!
 //! It issues none: that is the user service's. What a principal may do stands in [`crate::access`].
 //!
-//! RFC 8725: one algorithm, chosen here and not by the token; key by `kid` from our own set only; issuer, audience, subject
-//! and expiry required. Every refusal reads the same to the caller.
+//! RFC 8725: one algorithm and one type, chosen here and not by the token; a header that holds what ours do and nothing else; key
+//! by `kid` from our own set only; issuer, audience, subject, issue and expiry required. Every refusal reads the same to the caller.
 
 mod keys;
 mod remembered;
@@ -13,8 +13,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, header::AUTHORIZATION};
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, Header, Validation, decode};
 use serde::Deserialize;
 use tailrace::auth::v1::SigningKey;
 use tonic::{Code, Status, metadata::MetadataMap};
@@ -30,9 +31,19 @@ pub const ISSUER: &str = "tailrace";
 pub const AUDIENCE: &str = "tailrace";
 /// The role that makes an operator.
 pub const OPERATOR_ROLE: &str = "operator";
+/// No access token is valid for longer, whoever issued it.
+pub const TOKEN_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// RFC 9068: what makes it no token of another kind.
+const TOKEN_TYPE: &str = "at+jwt";
+const TOKEN_ALGORITHM: &str = "EdDSA";
 
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(5);
 const TOKEN_BYTES_MAX: usize = 4096;
+
+/// The header of an access token that the key with this id signs.
+pub fn header(key_id: String) -> Header {
+    Header { typ: Some(TOKEN_TYPE.to_owned()), kid: Some(key_id), ..Header::new(Algorithm::EdDSA) }
+}
 
 /// The caller of an authenticated call.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -113,16 +124,30 @@ impl Verifier {
             debug!(auth.error = %error, "token refused");
             refused("claims")
         })?;
-        let principal = principal(token.claims).ok_or_else(|| refused("subject"))?;
+        let principal = principal(token.claims, now).ok_or_else(|| refused("claims"))?;
         self.remembered.keep(digest, &principal, now);
         Ok(principal)
     }
 }
 
+/// What the header of a token of ours holds. One with more is refused, not read without it: `crit` and `b64` change what the token
+/// means, `jwk`, `jku` and `x5u` bring a key of their own, and what stands there twice means two things.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenHeader {
+    typ: String,
+    alg: String,
+    kid: String,
+}
+
+/// Times are seconds since 1970.
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
+    iat: u64,
     exp: u64,
+    #[serde(default)]
+    nbf: u64,
     #[serde(default)]
     roles: Vec<String>,
 }
@@ -136,23 +161,28 @@ fn key_id(token: &str) -> Option<String> {
     if token.len() > TOKEN_BYTES_MAX {
         return None;
     }
-    let header = decode_header(token).ok()?;
-    (header.alg == Algorithm::EdDSA).then_some(header.kid).flatten()
+    let (header, _) = token.split_once('.')?;
+    let header: TokenHeader = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
+    (header.typ == TOKEN_TYPE && header.alg == TOKEN_ALGORITHM).then_some(header.kid)
 }
 
 fn validation() -> Validation {
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.leeway = CLOCK_SKEW_MAX.as_secs();
-    validation.validate_nbf = true;
     validation.set_issuer(&[ISSUER]);
     validation.set_audience(&[AUDIENCE]);
     validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
     validation
 }
 
-fn principal(claims: Claims) -> Option<Principal> {
+fn principal(claims: Claims, now: SystemTime) -> Option<Principal> {
     claims.sub.strip_prefix("users/").filter(|id| !id.is_empty())?;
-    let expires_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp))?;
+    let time = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    let (begins_at, expires_at) = (time(claims.iat.max(claims.nbf))?, time(claims.exp)?);
+    let is_valid = begins_at <= now + CLOCK_SKEW_MAX && expires_at <= time(claims.iat)? + TOKEN_LIFE_MAX;
+    if !is_valid {
+        return None;
+    }
     Some(Principal {
         operator: claims.roles.iter().any(|role| role == OPERATOR_ROLE),
         user: claims.sub,

@@ -1,12 +1,15 @@
 //! Who signs the tokens of tests, and publishes the key as the user service would.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use jsonwebtoken::{EncodingKey, encode, get_current_timestamp};
 use serde_json::json;
 use tailrace::auth::v1::{
     ChangePasswordRequest, ChangePasswordResponse, ListSigningKeysRequest, ListSigningKeysResponse,
@@ -14,8 +17,10 @@ use tailrace::auth::v1::{
     SigningKey,
     auth_service_server::{AuthService, AuthServiceServer},
 };
-use tailrace_runtime::auth::{AUDIENCE, ISSUER};
+use tailrace_runtime::auth::{self, AUDIENCE, ISSUER};
 use tonic::{Request, Response, Status};
+
+use crate::forged::Forger;
 
 const KEY_ID: &str = "test";
 const TOKEN_LIFE_S: u64 = 3600;
@@ -40,7 +45,17 @@ impl Authority {
 
     /// A token that is good for longer than any test takes.
     pub fn token(&self, user: &str, roles: &[&str]) -> String {
-        self.sign(KEY_ID, user, roles, get_current_timestamp() + TOKEN_LIFE_S)
+        self.token_for(user, roles, Duration::from_secs(TOKEN_LIFE_S))
+    }
+
+    /// A token that ends after `life`.
+    pub fn token_for(&self, user: &str, roles: &[&str], life: Duration) -> String {
+        self.sign(KEY_ID, user, roles, get_current_timestamp() + life.as_secs())
+    }
+
+    /// Who forges tokens of `user` with its key.
+    pub fn forger(&self, user: &str) -> Forger {
+        Forger::new(self.pair.to_pkcs8v1().expect("DER").as_ref(), &self.key(), user)
     }
 
     /// A token that was good once.
@@ -76,8 +91,10 @@ impl Authority {
     }
 
     fn sign(&self, key_id: &str, user: &str, roles: &[&str], exp: u64) -> String {
-        let claims = json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": user, "roles": roles, "exp": exp });
-        let header = Header { kid: Some(key_id.to_owned()), ..Header::new(Algorithm::EdDSA) };
+        let iat = get_current_timestamp().min(exp);
+        let claims =
+            json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": user, "roles": roles, "iat": iat, "exp": exp });
+        let header = auth::header(key_id.to_owned());
         let der = self.pair.to_pkcs8v1().expect("DER");
         encode(&header, &claims, &EncodingKey::from_ed_der(der.as_ref())).expect("a token")
     }

@@ -7,6 +7,7 @@ mod certificates;
 mod contract;
 mod errors;
 mod floods;
+mod forged;
 mod frames;
 mod hostile;
 mod raw;
@@ -26,6 +27,7 @@ pub use self::{
     certificates::CertificateAuthority,
     errors::{details, fields, reason, told},
     floods::{assert_floods, assert_limits_are_told},
+    forged::{Forger, assert_forgeries_refused},
     hostile::{Hostile, TEXTS, assert_bombs, assert_damaged, assert_hostile_texts},
     rules::{Sample, assert_rules},
     web::{call_web, framed, http},

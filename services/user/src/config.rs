@@ -103,7 +103,7 @@ pub struct TokenSettings {
     #[arg(long, env = "TAILRACE_SIGNING_KEY_FILE", value_name = "FILE", default_value = "signing-key.pem")]
     pub signing_key_file: PathBuf,
 
-    /// How long a token is valid, with unit.
+    /// How long a token is valid, with unit; at most a day.
     #[arg(long, env = "TAILRACE_TOKEN_TTL", value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     pub token_ttl: Duration,
 

@@ -10,11 +10,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use jsonwebtoken::{Algorithm, Header, encode};
+use jsonwebtoken::encode;
 use serde::Serialize;
 use tailrace::auth::v1::SigningKey;
 use tailrace_runtime::{
-    auth::{AUDIENCE, ISSUER, KEYS_ASKED_INTERVAL_MIN, OPERATOR_ROLE, Verifier},
+    auth::{self, AUDIENCE, ISSUER, KEYS_ASKED_INTERVAL_MIN, OPERATOR_ROLE, TOKEN_LIFE_MAX, Verifier},
     follow::Follower,
     process::Misconfigured,
 };
@@ -65,6 +65,11 @@ struct Claims<'a> {
 impl Issuer {
     /// Reads the keys of the file that the settings name.
     pub fn from_settings(settings: &TokenSettings) -> Result<Self, Misconfigured> {
+        let ttl = settings.token_ttl;
+        if ttl > TOKEN_LIFE_MAX {
+            let (ttl, most) = (humantime::format_duration(ttl), humantime::format_duration(TOKEN_LIFE_MAX));
+            return Err(Misconfigured::new(format!("TAILRACE_TOKEN_TTL: {ttl}: at most {most}")));
+        }
         let file = settings.signing_key_file.clone();
         let published = signing_keys::read(&file).map_err(|why| {
             let path = file.display();
@@ -73,7 +78,7 @@ impl Issuer {
             ))
         })?;
         let signing = published.first().cloned().ok_or_else(|| Misconfigured::new("no key"))?;
-        Ok(Self { file, keys: RwLock::new(Keys { published, signing }), ttl: settings.token_ttl })
+        Ok(Self { file, keys: RwLock::new(Keys { published, signing }), ttl })
     }
 
     /// The public keys that verify its tokens.
@@ -142,8 +147,7 @@ impl Issuer {
             exp: issued_at.saturating_add(seconds),
         };
         let key = self.keys.read().unwrap_or_else(PoisonError::into_inner).signing.clone();
-        let header = Header { kid: Some(key.published.key_id), ..Header::new(Algorithm::EdDSA) };
-        let text = encode(&header, &claims, &key.signs).map_err(Error::inside)?;
+        let text = encode(&auth::header(key.published.key_id), &claims, &key.signs).map_err(Error::inside)?;
         Ok(AccessToken { text, ttl: self.ttl })
     }
 }

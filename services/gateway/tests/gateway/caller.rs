@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tailrace::stream::v1::watch_request::Start;
+use service_testing::assert_forgeries_refused;
+use tailrace::stream::v1::{event_stream_service_server::SERVICE_NAME, watch_request::Start};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::{ALICE, Gateway, OPERATOR, Topics, after, live, reason, token};
+use crate::support::{ALICE, AUTHORITY, Gateway, OPERATOR, Topics, after, live, reason, token};
 
 async fn refusal(gateway: &Gateway, topics: &[&str], start: Start) -> Status {
     gateway.watch(OPERATOR, topics, start).await.err().expect("refused")
@@ -97,5 +98,18 @@ async fn a_stream_ends_with_its_token() {
     let token = token(ALICE, Duration::from_secs(2));
     let mut stream = gateway.watch_with(&token, &[], live()).await.expect("a stream");
     assert_eq!(reason(&stream.end().await), (Code::Unauthenticated, "TOKEN_EXPIRED".to_owned()));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_tokens_are_refused_in_the_same_words() {
+    let topics = Topics::make().await;
+    // Calls without a token that holds are limited by address.
+    let unlimited = ["--rate-per-address=1000000", "--rate-burst-per-address=1000000"];
+    let gateway = Gateway::ready(&topics, &unlimited).await;
+    let mut stream = gateway.watch(ALICE, &[], live()).await.expect("a stream");
+    stream.until_caught_up().await;
+    let others = [("a cursor", stream.cursor.clone())];
+    assert_forgeries_refused(&gateway.channel(), SERVICE_NAME, &AUTHORITY.forger(ALICE), &others).await;
     gateway.stop().await;
 }

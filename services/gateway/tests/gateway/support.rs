@@ -6,14 +6,13 @@ use std::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use gateway::{
     Listeners,
     config::{Cli, DEFAULTS},
 };
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -21,9 +20,9 @@ use rdkafka::{
     message::{Header as KafkaHeader, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
+use service_testing::Authority;
 pub(crate) use service_testing::told as reason;
 use tailrace::{
-    auth::v1::SigningKey,
     event::v1::Event,
     stream::v1::{
         WatchRequest, WatchResponse,
@@ -170,37 +169,12 @@ pub(crate) const OPERATOR: &str = "users/operator";
 pub(crate) const ALICE: &str = "users/alice";
 pub(crate) const BOB: &str = "users/bob";
 
-/// The key pair of RFC 8032, test 1.
-const SEED: [u8; 32] = [
-    0x9d, 0x61, 0xb1, 0x9d, 0xef, 0xfd, 0x5a, 0x60, 0xba, 0x84, 0x4a, 0xf4, 0x92, 0xec, 0x2c, 0xc4, 0x44,
-    0x49, 0xc5, 0x69, 0x7b, 0x32, 0x69, 0x19, 0x70, 0x3b, 0xac, 0x03, 0x1c, 0xae, 0x7f, 0x60,
-];
-const PUBLIC_KEY: [u8; 32] = [
-    0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e,
-    0xe1, 0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
-];
-const PKCS8_HEAD: [u8; 16] =
-    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
-
-fn verifier() -> Verifier {
-    Verifier::fixed([SigningKey {
-        key_id: "k".to_owned(),
-        algorithm: "EdDSA".to_owned(),
-        public_key: PUBLIC_KEY.to_vec(),
-    }])
-}
+pub(crate) static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::generate);
 
 /// A token that ends after `life`.
 pub(crate) fn token(user: &str, life: Duration) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     let roles: &[&str] = if user == OPERATOR { &["operator"] } else { &[] };
-    let claims = serde_json::json!({
-        "iss": "tailrace", "aud": "tailrace", "sub": user, "roles": roles,
-        "iat": now.as_secs(), "exp": (now + life).as_secs(),
-    });
-    let header = Header { kid: Some("k".to_owned()), ..Header::new(Algorithm::EdDSA) };
-    let key = EncodingKey::from_ed_der(&[&PKCS8_HEAD[..], &SEED[..]].concat());
-    jsonwebtoken::encode(&header, &claims, &key).expect("a token")
+    AUTHORITY.token_for(user, roles, life)
 }
 
 /// A gateway in this process.
@@ -230,7 +204,7 @@ impl Gateway {
         let listeners = Listeners { grpc: listener, web: None };
         let running = tailrace_runtime::task::spawn(
             "gateway",
-            gateway::run(cli.settings, verifier(), listeners, context.clone()),
+            gateway::run(cli.settings, Verifier::fixed([AUTHORITY.key()]), listeners, context.clone()),
         );
         Self { context, url, running }
     }

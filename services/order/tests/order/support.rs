@@ -37,7 +37,7 @@ static POSTGRES: LazyLock<(Postgres, Scratch)> = LazyLock::new(|| {
     (postgres, scratch)
 });
 
-static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::generate);
+pub(crate) static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::generate);
 
 /// An empty database.
 pub(crate) struct Database {

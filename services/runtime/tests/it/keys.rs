@@ -1,6 +1,6 @@
 //! Where a verifier gets its keys from.
 
-use service_testing::{Authority, until};
+use service_testing::{Authority, details, until};
 use tailrace_runtime::{auth::Verifier, settings::AuthSettings, task};
 use tokio::net::TcpListener;
 use tonic::{
@@ -63,4 +63,20 @@ async fn without_the_publisher_a_token_is_neither_good_nor_bad() {
         let status = verifier.verify(&authority.token(ADA, &[])).await.expect_err("nobody to ask");
         assert_eq!(status.code(), Code::Unavailable, "the caller should try again, not sign in again");
     }
+}
+
+#[tokio::test]
+async fn a_forged_token_does_not_hold_and_the_genuine_one_does() {
+    let authority = Authority::generate();
+    let verifier = Verifier::fixed([authority.key()]);
+    let forger = authority.forger(ADA);
+    assert_eq!(verifier.verify(&forger.genuine()).await.expect("a principal").user, ADA);
+    let forgeries = forger.forgeries();
+    for (what, token) in &forgeries {
+        let status = verifier.verify(token).await.expect_err(what);
+        assert_eq!(status.code(), Code::Unauthenticated, "{what}");
+        let details = details(&status);
+        assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("TOKEN_INVALID"), "{what}");
+    }
+    eprintln!("{} forged tokens refused", forgeries.len());
 }

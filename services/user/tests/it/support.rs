@@ -103,6 +103,11 @@ impl Service {
         Self::launch_in(context, &database.url(), more).await.ready().await
     }
 
+    /// The same as [`Service::start`] with more settings.
+    pub(crate) async fn start_with(database: &Database, more: &[&str]) -> Self {
+        Self::launch_with(&database.url(), more).await.ready().await
+    }
+
     async fn ready(self) -> Self {
         let ready = self.context.readiness.changed_from(false);
         timeout(DEADLINE, ready).await.unwrap_or_else(|_| panic!("not ready: {}", self.context.readiness));
