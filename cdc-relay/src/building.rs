@@ -42,14 +42,14 @@ impl Building {
         let records = std::mem::replace(&mut self.records, tail);
         self.committed_len = 0;
         self.recount();
-        Some(Batch { records, position, one_by_one: false, is_atomic: false })
+        Some(Batch::new(records, position))
     }
 
     /// Takes everything, the open transaction's part included.
     pub(crate) fn take_all(&mut self, position: Position) -> Batch {
         self.bytes = 0;
         self.committed_len = 0;
-        Batch { records: std::mem::take(&mut self.records), position, one_by_one: false, is_atomic: false }
+        Batch::new(std::mem::take(&mut self.records), position)
     }
 
     /// Puts other records in the place of each, as when its key is parked or free again.

@@ -220,7 +220,7 @@ impl Engine {
             Outcome::Committed | Outcome::Delivered | Outcome::Recorded => {
                 self.count(&batch);
                 self.delivered = batch.position;
-                if outcome == Outcome::Committed {
+                if outcome == Outcome::Committed || planted::is(Bug::DeliveredIsDurable) {
                     self.durable = batch.position;
                     self.position_written_at = now.monotonic;
                 }
@@ -232,13 +232,13 @@ impl Engine {
             // Sent together, one record's size is blamed on its neighbours: only a record sent alone is convicted.
             Outcome::Refused { .. } if !batch.one_by_one => {
                 let again = Batch { one_by_one: true, ..Batch::clone(&batch) };
-                self.in_flight = Some(InFlight::new(again, purpose));
+                self.in_flight = Some(self.outgoing(again, purpose));
                 Ok(())
             }
             Outcome::Refused { indexes, message } => match purpose {
                 Purpose::Stream => {
                     let again = self.without_refused(&batch, &indexes, &message)?;
-                    self.in_flight = Some(InFlight::new(again, purpose));
+                    self.in_flight = Some(self.outgoing(again, purpose));
                     Ok(())
                 }
                 Purpose::Release => self.release_refused(&batch, &indexes, &message),
@@ -278,7 +278,7 @@ impl Engine {
             if let Some(key) = self.piece_to_read() {
                 return Some(Command::ReadParked(key));
             }
-            self.in_flight = self.release_batch();
+            self.in_flight = self.release_batch().map(|batch| self.outgoing(batch, Purpose::Release));
             if let Some(answer) = self.answer.take() {
                 return Some(Command::AnswerRelease(answer));
             }
@@ -288,7 +288,7 @@ impl Engine {
             self.in_flight.is_none() || planted::is(Bug::SecondInFlight) && self.building.committed_len() > 0;
         if is_free && !is_release_next {
             let was_full = !self.wants_data();
-            self.in_flight = self.next_batch(now).map(|batch| InFlight::new(batch, Purpose::Stream));
+            self.in_flight = self.next_batch(now).map(|batch| self.outgoing(batch, Purpose::Stream));
             if was_full {
                 // We did not listen, so the server was not silent.
                 self.heard_at = now.monotonic;
@@ -459,7 +459,7 @@ impl Engine {
         let position = self.idle_position()?;
         let since = now.monotonic.saturating_duration_since(self.position_written_at);
         let is_due = wanted || since >= self.settings.idle_position_interval;
-        is_due.then(|| Batch { records: Vec::new(), position, one_by_one: false, is_atomic: false })
+        is_due.then(|| Batch::new(Vec::new(), position))
     }
 
     /// A position that no event would carry to Kafka. Before the end of a half-published transaction there is none: the
@@ -493,13 +493,12 @@ impl Engine {
         sent_at + if moved { self.settings.status_interval_min } else { self.settings.status_interval }
     }
 
-    /// The position that is to be recorded now, if events are delivered whose position is not. Not beside a release: that
-    /// carries the position as it was when it began.
+    /// The position that is to be recorded now, if events are delivered whose position is not. Not beside a batch that carries
+    /// one: it would take that back.
     fn position_to_record(&mut self, now: Now) -> Option<Position> {
-        let is_releasing =
-            self.in_flight.as_ref().is_some_and(|in_flight| in_flight.purpose == Purpose::Release);
+        let is_carried = self.in_flight.as_ref().is_some_and(|in_flight| in_flight.batch.is_atomic);
         let is_due = self.record_due_at().is_some_and(|due_at| now.monotonic >= due_at);
-        if is_releasing || !is_due {
+        if is_carried && !planted::is(Bug::RecordedBeside) || !is_due {
             return None;
         }
         self.recording = Some(self.delivered);
@@ -520,6 +519,13 @@ impl Engine {
     /// Whether the position of all that is delivered is recorded.
     fn is_recorded(&self) -> bool {
         self.durable == self.delivered
+    }
+
+    /// The batch as it is handed over: what is parked is as it was parked once, also where events may be delivered again.
+    fn outgoing(&self, mut batch: Batch, purpose: Purpose) -> InFlight {
+        let is_parking = batch.records.iter().any(|record| self.parking.is_parked(record));
+        batch.is_atomic = is_parking && !planted::is(Bug::ParkedDelivered);
+        InFlight { batch: Arc::new(batch), purpose, handed_over: false }
     }
 
     fn count(&mut self, batch: &Batch) {
@@ -543,12 +549,6 @@ struct InFlight {
 enum Purpose {
     Stream,
     Release,
-}
-
-impl InFlight {
-    fn new(batch: Batch, purpose: Purpose) -> Self {
-        Self { batch: Arc::new(batch), purpose, handed_over: false }
-    }
 }
 
 /// Why the engine cannot go on.

@@ -136,8 +136,15 @@ pub struct Batch {
     pub position: Position,
     /// Send every record in a request of its own, so that a refusal names the one it means.
     pub one_by_one: bool,
-    /// Nothing of it may be there without the rest, even where events are delivered at least once.
+    /// Records and position are there together or not at all, even where events are delivered at least once.
     pub is_atomic: bool,
+}
+
+impl Batch {
+    /// Records to be sent together, and the position behind them.
+    pub(crate) fn new(records: Vec<Record>, position: Position) -> Self {
+        Self { records, position, one_by_one: false, is_atomic: false }
+    }
 }
 
 /// How a batch, or the recording of a position, ended. Anything else is unknown, and the source starts again from its position.

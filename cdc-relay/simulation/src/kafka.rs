@@ -23,6 +23,9 @@ const TRANSACTION_TIMEOUT_US: u64 = 10_000_000;
 /// How much of a parked key is read at once.
 const PIECE_BYTES_MAX: usize = 4_000;
 
+/// The transaction of `init`, committed before all else. What needs none is told as one of its records.
+const BIRTH: usize = 0;
+
 /// The partition of a record follows from its key.
 pub(crate) fn partition(record: &Record) -> u64 {
     record.key.iter().fold(7_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)))
@@ -103,7 +106,7 @@ impl Kafka {
         Self {
             transactions: vec![first],
             logs: Vec::new(),
-            positions: vec![(0, birth)],
+            positions: vec![(BIRTH, birth)],
             epochs: [0; 2],
             late: Vec::new(),
             up_at: 0,
@@ -169,6 +172,21 @@ impl Kafka {
         record: &Record,
     ) -> Result<(), Fenced> {
         self.check(producer, epoch)?;
+        self.write(transaction, record);
+        Ok(())
+    }
+
+    /// Takes a record without a transaction: whoever sends it, and everybody sees it.
+    pub(crate) fn deliver(&mut self, record: &Record) {
+        self.write(BIRTH, record);
+    }
+
+    /// Whether nobody was initialised after the producers with these epochs.
+    pub(crate) fn are_last(&self, epochs: [u32; 2]) -> bool {
+        self.epochs == epochs
+    }
+
+    fn write(&mut self, transaction: usize, record: &Record) {
         let partition = partition(record);
         let found =
             self.logs.iter_mut().find(|log| log.partition == partition && *log.topic == *record.topic);
@@ -180,7 +198,6 @@ impl Kafka {
                 self.logs.push(Log { topic, partition, entries: vec![entry] });
             }
         }
-        Ok(())
     }
 
     pub(crate) fn append_position(

@@ -10,6 +10,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+mod delivery;
 mod env;
 mod frames;
 mod kafka;
@@ -38,6 +39,8 @@ pub enum LoopBug {
     UnknownTakenAsCommitted,
     /// The position is read only up to the last stable offset.
     StalePosition,
+    /// At least once, a batch counts as delivered with its last record, whatever became of the others.
+    PrefixBroken,
 }
 
 /// What became of a schedule.

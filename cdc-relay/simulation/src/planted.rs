@@ -15,7 +15,7 @@ pub enum Planted {
 
 /// All of them.
 pub const PLANTED: &[Planted] = &{
-    let mut all = [Planted::Loop(LoopBug::FencingLost); Bug::ALL.len() + 3];
+    let mut all = [Planted::Loop(LoopBug::FencingLost); Bug::ALL.len() + 4];
     let mut index = 0;
     while index < Bug::ALL.len() {
         all[index] = Planted::Engine(Bug::ALL[index]);
@@ -23,6 +23,7 @@ pub const PLANTED: &[Planted] = &{
     }
     all[index + 1] = Planted::Loop(LoopBug::UnknownTakenAsCommitted);
     all[index + 2] = Planted::Loop(LoopBug::StalePosition);
+    all[index + 3] = Planted::Loop(LoopBug::PrefixBroken);
     all
 };
 

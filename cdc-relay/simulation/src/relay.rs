@@ -12,7 +12,7 @@ use bytes::Bytes;
 use cdc_relay::EventPosition;
 use cdc_relay::engine::{Command, Engine};
 use cdc_relay::parking::ParkingKey;
-use cdc_relay::position::PositionRecord;
+use cdc_relay::position::{Position, PositionRecord};
 use cdc_relay::release::{Action, Released};
 use replication_protocol::StandbyStatusUpdate;
 
@@ -39,6 +39,8 @@ pub(crate) struct Servers {
     pub(crate) truth: Truth,
     /// Since when the process that holds the lease is frozen.
     pub(crate) holder_frozen_since: Option<u64>,
+    /// Whether a relay may be set to deliver at least once.
+    pub(crate) may_repeat: bool,
 }
 
 pub(crate) struct Relay {
@@ -78,6 +80,15 @@ struct Working {
 }
 
 type Step = Result<(), String>;
+
+impl Working {
+    /// The record of a position. What is written is what a later relay reads.
+    fn record(&self, position: Position) -> Result<PositionRecord, String> {
+        let record = PositionRecord { position: Some(position), ..self.ledger.clone() };
+        let text = serde_json::to_string(&record).map_err(|error| error.to_string())?;
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    }
+}
 
 impl Relay {
     pub(crate) const fn new(name: usize) -> Self {
@@ -338,17 +349,16 @@ impl Relay {
                     if batch.records.iter().any(|record| &*record.topic == PARKED) {
                         env.seen.note(Sometimes::Parked);
                     }
-                    let position =
-                        PositionRecord { position: Some(batch.position), ..working.ledger.clone() };
-                    // What is written is what a later relay reads.
-                    let text = serde_json::to_string(&position).map_err(|error| error.to_string())?;
-                    let position = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+                    let position = working.record(batch.position)?;
                     if let Some(sink) = &mut self.sink {
                         sink.publish(batch, position);
                     }
                 }
-                Command::Record(_) => {
-                    return Err("a position beside its batch, although once is exactly once".into());
+                Command::Record(position) => {
+                    let record = working.record(position)?;
+                    if !self.sink.as_mut().is_some_and(|sink| sink.record(record)) {
+                        return Err("a position beside its batch, although once is exactly once".into());
+                    }
                 }
                 Command::SendStatus(status) => {
                     servers.truth.acknowledge(status.flush.as_u64(), &servers.postgres.log)?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cdc_relay::EventPosition;
-use cdc_relay::position::Position;
+use cdc_relay::position::{Partial, Position};
 use cdc_relay::record::{Record, header};
 use replication_protocol::Lsn;
 
@@ -25,6 +25,8 @@ pub(crate) struct Truth {
     committed: BTreeMap<u64, (Row, EventPosition)>,
     by_position: BTreeMap<(u64, u64), u64>,
     fates: BTreeMap<u64, Fate>,
+    /// What was delivered without a transaction: it may come again until its position is recorded.
+    delivered: BTreeSet<u64>,
     /// How many entries of the log are known here.
     known: usize,
     /// How many entries are known to be in Kafka whole.
@@ -80,6 +82,39 @@ impl Truth {
         Ok(())
     }
 
+    /// A record was delivered without a transaction; `is_stale` by a relay that has lost the source. Tells whether it was
+    /// there already.
+    pub(crate) fn delivered(&mut self, record: &Record, is_stale: bool) -> Result<bool, String> {
+        if &*record.topic == PARKED {
+            return self.parked(record).map(|()| false);
+        }
+        let (row, _) = self.find(record)?;
+        let is_repeat = self.fates.contains_key(&row.id);
+        if is_repeat && is_stale {
+            return Ok(true);
+        }
+        match &*record.topic {
+            DEAD_LETTERS => self.dead_letter(record)?,
+            _ => self.event(record)?,
+        }
+        self.delivered.insert(row.id);
+        Ok(is_repeat)
+    }
+
+    pub(crate) fn has_delivered(&self) -> bool {
+        !self.delivered.is_empty()
+    }
+
+    /// Whether an event may come once more: it was delivered, and its position is not recorded.
+    fn may_repeat(&self, id: u64, position: EventPosition) -> bool {
+        let at = self.durable.unwrap_or(Position::at(Lsn::ZERO));
+        let is_inside = |partial: &Partial| {
+            partial.final_lsn == position.final_lsn && position.ordinal < partial.next_ordinal
+        };
+        let is_recorded = position.final_lsn < at.resume_lsn || at.partial.as_ref().is_some_and(is_inside);
+        self.delivered.contains(&id) && !is_recorded
+    }
+
     pub(crate) fn durable(&self) -> Option<Position> {
         self.durable
     }
@@ -108,6 +143,7 @@ impl Truth {
         }
         match self.fates.insert(row.id, Fate::Published) {
             None | Some(Fate::Parked) => Ok(()),
+            Some(Fate::Published) if self.may_repeat(row.id, position) => Ok(()),
             Some(fate) => Err(format!("{name} was published although it was {fate:?} already")),
         }
     }
@@ -119,6 +155,7 @@ impl Truth {
         }
         match self.fates.insert(row.id, Fate::Dead) {
             None => Ok(()),
+            Some(Fate::Dead) if self.may_repeat(row.id, position) => Ok(()),
             Some(fate) => Err(format!("e{} at {position} became a dead letter after {fate:?}", row.id)),
         }
     }
@@ -166,7 +203,7 @@ impl Truth {
         Ok(())
     }
 
-    /// After healing: everything is there, once and in order.
+    /// After healing: everything is there and in order, what is there again aside.
     pub(crate) fn finish(&self, log: &[Entry], kafka: &Kafka) -> Result<(), String> {
         for entry in log {
             self.is_settled(entry)?;
@@ -177,7 +214,8 @@ impl Truth {
         }
         for (name, records) in kafka.event_logs() {
             let mut last = BTreeMap::new();
-            for record in records {
+            let mut seen = BTreeSet::new();
+            for record in records.filter(|record| seen.insert(record.position)) {
                 // A released key may come later than others of its partition.
                 let key = if self.was_anything_parked { record.key.clone() } else { bytes::Bytes::new() };
                 if let Some(before) = last.insert(key, record.position)

@@ -75,7 +75,13 @@ impl World {
         let truth = Truth::new(birth.position);
         let mut kafka = Kafka::new(birth);
         let share = 150 + env.random.below(500);
-        let faults: Vec<_> = Fault::ALL.into_iter().filter(|_| env.random.chance(share)).collect();
+        let mut faults: Vec<_> = Fault::ALL.into_iter().filter(|_| env.random.chance(share)).collect();
+        let may_repeat = env.random.chance(300);
+        if may_repeat {
+            // What the broker refuses at least once may be passed by what was sent with it: that is promised nowhere.
+            faults.retain(|fault| *fault != Fault::RefusedRecords);
+            kafka.record_bytes_max = usize::MAX;
+        }
         let has = |fault| faults.contains(&fault);
         postgres.refusable_per_mille = if has(Fault::RefusedRecords) { 8 } else { 0 };
         postgres.unroutable_per_mille = if has(Fault::UnroutableRows) { 5 } else { 0 };
@@ -83,8 +89,8 @@ impl World {
         kafka.forgets_per_mille = if has(Fault::ForgottenTransaction) { 20 } else { 0 };
         let count = if env.random.chance(600) { 2 } else { 1 };
         let fault_per_10_000 = 10 + env.random.below(90);
-        env.tell(|| format!("{count} relays, faults: {faults:?}"));
-        let servers = Servers { postgres, kafka, truth, holder_frozen_since: None };
+        env.tell(|| format!("{count} relays, may repeat: {may_repeat}, faults: {faults:?}"));
+        let servers = Servers { postgres, kafka, truth, holder_frozen_since: None, may_repeat };
         Self { env, servers, relays: (0..count).map(Relay::new).collect(), faults, fault_per_10_000 }
     }
 
@@ -222,7 +228,7 @@ impl World {
         servers.kafka.unknown_per_mille = 0;
         servers.kafka.forgets_per_mille = 0;
         if env.random.chance(500) {
-            servers.kafka.record_bytes_max = 1 << 20;
+            servers.kafka.record_bytes_max = servers.kafka.record_bytes_max.max(1 << 20);
         }
         servers.holder_frozen_since = None;
         for relay in relays {

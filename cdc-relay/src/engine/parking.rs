@@ -1,6 +1,6 @@
 //! What the engine does with keys that are parked: parks them on a broker's refusal, and releases them.
 
-use super::{Batch, Engine, EngineError, InFlight, Purpose};
+use super::{Batch, Engine, EngineError};
 use crate::dead_letter::Refusal;
 use crate::parking::{ParkingKey, Waiting};
 use crate::planted::{self, Bug};
@@ -79,15 +79,12 @@ impl Engine {
     }
 
     /// The next piece of the release under way, if it is there. It carries the position, so that must be recorded first.
-    pub(super) fn release_batch(&mut self) -> Option<InFlight> {
+    pub(super) fn release_batch(&mut self) -> Option<Batch> {
         if !self.is_recorded() {
             return None;
         }
         match self.release.as_mut()?.publish(&self.parking, &self.router)? {
-            Ok(records) => {
-                let batch = Batch { records, position: self.durable, one_by_one: false, is_atomic: true };
-                Some(InFlight::new(batch, Purpose::Release))
-            }
+            Ok(records) => Some(Batch::new(records, self.durable)),
             Err(end) => {
                 self.end_release(end);
                 None

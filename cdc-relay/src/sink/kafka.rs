@@ -7,8 +7,9 @@
 //!     outcome() ◀───────────────────── Committed | Refused | SinkError
 //! ```
 //!
-//! At least once, a second thread sends the records without a transaction (`Delivered`), and this one only records positions
-//! (`Recorded`): they stay in transactions, so that a relay which wakes up after another took over cannot put one back.
+//! At least once, a second thread sends the records without a transaction (`Delivered`), and this one records positions
+//! (`Recorded`) and publishes what is parked or released: both stay in transactions, so that a relay which wakes up after
+//! another took over can put nothing back, and nothing is parked twice.
 //!
 //! librdkafka's calls block, and `commit_transaction` can for seconds: a source's calls run on one thread of its own, so
 //! the loop that answers Postgres never waits. Two transactional ids take turns, because a coordinator that is still

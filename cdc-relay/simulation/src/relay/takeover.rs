@@ -138,7 +138,11 @@ impl Relay {
         let table = Table { schema: "public".into(), name: "outbox".into() };
         let engine =
             Engine::new(settings(), router(), table, ColumnNames::default(), start, parking, env.clocks());
-        self.sink = Some(Sink::new(epochs));
+        let is_at_least_once = servers.may_repeat && env.random.chance(700);
+        if !is_at_least_once && servers.truth.has_delivered() {
+            env.seen.note(Sometimes::SwitchedToOnce);
+        }
+        self.sink = Some(Sink::new(epochs, is_at_least_once));
         self.state = State::Working(Box::new(Working {
             engine,
             ledger,

@@ -76,6 +76,23 @@ fn a_drain_waits_for_the_position() {
 }
 
 #[test]
+fn what_is_parked_goes_out_in_a_transaction_with_its_position_and_no_other_is_recorded_beside_it() {
+    let mut bench = Bench::new();
+    bench.transaction(200, &["a"]);
+    assert!(!bench.written().0.expect("a batch").is_atomic);
+    bench.send(begin(220));
+    bench.send(insert(RELATION_OID, "b", "nobody.knows.v1", 10));
+    bench.send(commit(220, 230));
+    bench.delivered();
+    let parked = bench.written().0.expect("a dead letter, and its parked form");
+    assert!(parked.is_atomic, "delivered again after a crash, it would be counted twice");
+    bench.wait(INTERVAL);
+    assert_eq!(bench.written(), (None, None), "a position of before would follow that of the batch");
+    bench.committed();
+    assert_eq!(bench.engine.status(bench.now).flush, Lsn::new(230));
+}
+
+#[test]
 fn a_release_begins_when_the_position_is_recorded_and_no_position_is_recorded_beside_it() {
     let mut bench = Bench::new();
     bench.transaction(200, &["a"]);
@@ -84,25 +101,26 @@ fn a_release_begins_when_the_position_is_recorded_and_no_position_is_recorded_be
     bench.send(insert(RELATION_OID, "b", "nobody.knows.v1", 10));
     bench.send(commit(220, 230));
     bench.delivered();
-    bench.wait(INTERVAL);
     let (dead, _) = bench.written();
-    bench.recorded();
+    bench.committed();
+    bench.transaction(240, &["c"]);
+    let _ = bench.written();
     bench.delivered();
     bench.engine.router.routes = vec![Route::new("*", "users.created")];
     let head = EventPosition { final_lsn: Lsn::new(220), ordinal: 0 };
     bench.engine.release(head, Action::Redrive);
     let asked = bench.commands();
     assert!(asked.iter().any(|command| matches!(command, Command::ReadParked(_))), "{asked:?}");
-    assert!(asked.contains(&Command::Record(at(230))));
+    assert!(asked.contains(&Command::Record(at(250))));
     let parked = &dead.expect("a dead letter").records[1];
     let value = parked.value.as_ref().expect("a value");
     bench.engine.handle_parked(vec![Waiting::parse(&parked.key, value).expect("a parked event")]);
-    bench.transaction(240, &["c"]);
+    bench.transaction(260, &["d"]);
     assert_eq!(bench.written(), (None, None), "the release is next, and its position is not recorded yet");
     bench.recorded();
     let (release, position) = bench.written();
     let release = release.expect("the release");
-    assert_eq!((release.is_atomic, release.position, position), (true, at(230), None));
+    assert_eq!((release.is_atomic, release.position, position), (true, at(250), None));
     bench.committed();
-    assert_eq!(bench.written().0.map(|batch| batch.position), Some(at(250)));
+    assert_eq!(bench.written().0.map(|batch| batch.position), Some(at(270)));
 }
