@@ -14,7 +14,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 
 use crate::forgotten::{call, text};
-use crate::link::{Pattern, api};
+use crate::link::{At, Pattern, api};
 use crate::support::{DEADLINE, Relay, Servers, Source};
 use crate::writer::Writer;
 
@@ -126,7 +126,7 @@ fn set_password(servers: &Servers, password: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_right_that_is_taken_away_is_waited_for() {
+async fn a_right_that_is_taken_away_and_a_password_that_is_changed_are_waited_for() {
     let servers = Servers::start_with(&[], GUARDED).await;
     let source = servers.source().await;
     let properties = "[kafka.properties]\n\"security.protocol\" = \"sasl_plaintext\"\n\
@@ -152,6 +152,15 @@ async fn a_right_that_is_taken_away_is_waited_for() {
     relay.not_ready_because("Topic authorization failed").await;
     allow(&servers, TOPIC, &topic, LITERAL, &[WRITE]);
     check_waited(&source, &relay, &writer, "Topic authorization failed").await;
+
+    set_password(&servers, "second");
+    // Who is connected stays so.
+    let lost = servers.link.trap(Pattern::kafka(api::PRODUCE, &topic), At::Request);
+    writer.write(&source, 5, 3).await;
+    lost.caught().cut();
+    relay.not_ready_because("Authentication failed").await;
+    set_password(&servers, "first");
+    check_waited(&source, &relay, &writer, "Authentication failed").await;
     assert!(!relay.log().contains("\"first\""), "a secret is not logged");
 }
 

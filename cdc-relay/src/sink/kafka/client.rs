@@ -99,15 +99,16 @@ impl QuietContext {
             )
         );
         if is_disconnect {
-            self.note_disconnect(reason);
-        } else {
+            self.count_disconnect();
+        }
+        // That all brokers are down says less than why the last one is.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             self.remember(reason);
         }
     }
 
-    pub(super) fn note_disconnect(&self, reason: &str) {
+    pub(super) fn count_disconnect(&self) {
         self.disconnects.fetch_add(1, Ordering::Relaxed);
-        self.remember(reason);
     }
 
     fn remember(&self, reason: &str) {
@@ -124,6 +125,10 @@ impl ClientContext for QuietContext {
 
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(kafka.facility = facility, "{message}");
+        // Of a connection that never came about, a consumer says why here alone.
+        if facility == "FAIL" {
+            self.remember(message);
+        }
     }
 }
 

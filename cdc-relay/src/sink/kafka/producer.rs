@@ -390,7 +390,7 @@ impl ClientContext for Deliveries {
         self.connection.log(level, facility, message);
         // The loss of the coordinator's connection is an error to nobody: the client just sends EndTxn again on the next.
         if client::is_loss(message) {
-            self.connection.note_disconnect(message);
+            self.connection.count_disconnect();
             self.note_loss(message);
         }
         // The records themselves only say that they were thrown away.
