@@ -16,6 +16,7 @@ use crate::router::Route;
 use crate::transaction::EventPosition;
 
 mod delivery;
+mod memory;
 mod parking;
 
 const RELATION_OID: u32 = 77;
@@ -63,10 +64,7 @@ impl Bench {
     }
 
     fn try_send(&mut self, data: Vec<u8>) -> Result<(), EngineError> {
-        let mut body = vec![b'w'];
-        body.extend([0; 24]);
-        body.extend(data);
-        self.engine.handle_copy_data(self.now, body.into())
+        self.engine.handle_copy_data(self.now, x_log_data(&data).into())
     }
 
     fn keepalive(&mut self, wal_end: u64, reply_requested: bool) {
@@ -119,6 +117,10 @@ impl Bench {
         self.now.monotonic += time;
         self.engine.handle_timeout(self.now).expect("the server is not silent for so long");
     }
+}
+
+fn x_log_data(data: &[u8]) -> Vec<u8> {
+    [&b"w"[..], &[0; 24], data].concat()
 }
 
 fn c_string(text: &str) -> Vec<u8> {
