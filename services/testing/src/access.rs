@@ -17,8 +17,8 @@ pub struct Tokens {
     pub expired: String,
 }
 
-/// Calls every RPC of `service` that has a row, with an empty message, as everyone, and one that has none. Gives how many
-/// calls were made.
+/// Calls every RPC of `service` that has a row, with an empty message, as everyone, and many that have none. Gives how many calls
+/// were made.
 pub async fn assert_access(channel: Channel, service: &str, tokens: &Tokens) -> usize {
     let rows =
         TABLE.iter().filter(|rule| rule.rpc.strip_prefix(service).is_some_and(|rest| rest.starts_with('/')));
@@ -45,10 +45,49 @@ pub async fn assert_access(channel: Channel, service: &str, tokens: &Tokens) -> 
         }
     }
     assert!(calls > 0, "{service} is in the table");
-    let unknown = call(channel, &format!("{service}/NoSuchMethod"), Some(&tokens.operator)).await;
-    let unknown = told(&unknown.expect_err("no such method"));
-    assert_eq!(unknown, (Code::Unimplemented, "METHOD_UNKNOWN".to_owned()));
-    calls + 1
+    calls + assert_paths(&channel, service, &tokens.operator).await
+}
+
+/// Calls what is nearly an RPC of `service`, one after the other: none is taken for it.
+async fn assert_paths(channel: &Channel, service: &str, token: &str) -> usize {
+    let rpcs = TABLE.iter().filter_map(|rule| rule.rpc.strip_prefix(service)?.strip_prefix('/'));
+    let mut calls = 0;
+    for method in rpcs {
+        let (first, rest) = method.split_at(1);
+        for path in [
+            format!("{service}/NoSuchMethod"),
+            format!("{service}/{method}/"),
+            format!("{service}/{method}//"),
+            format!("{service}/{method}."),
+            format!("{service}/{method}%00"),
+            format!("{service}/{method}%20"),
+            format!("{service}/{method};a=b"),
+            format!("{service}/{method}/{method}"),
+            format!("{service}/%{:02X}{rest}", first.as_bytes()[0]),
+            format!("{service}/{}", method.to_lowercase()),
+            format!("{service}/{}", method.to_uppercase()),
+            format!("{service}/"),
+            format!("{service}//{method}"),
+            format!("{service}/./{method}"),
+            format!("{service}/../{service}/{method}"),
+            format!("{service}%2F{method}"),
+            format!("{service}.{method}"),
+            format!("{}/{method}", service.to_lowercase()),
+            format!("{}/{method}", service.replace('.', "/")),
+            format!("{}/{method}", service.rsplit('.').next().unwrap_or_default()),
+            format!("/{service}/{method}"),
+            format!("./{service}/{method}"),
+            format!("grpc.health.v1.Health/Check/../../{service}/{method}"),
+            format!("grpc.reflection.v1.ServerReflection/{method}"),
+            method.to_owned(),
+            String::new(),
+        ] {
+            let status = call(channel.clone(), &path, Some(token)).await.expect_err(&path);
+            assert_eq!(told(&status), (Code::Unimplemented, "METHOD_UNKNOWN".to_owned()), "{path:?}");
+            calls += 1;
+        }
+    }
+    calls
 }
 
 /// Calls with an empty message.

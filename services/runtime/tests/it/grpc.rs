@@ -1,4 +1,4 @@
-//! What every gRPC port does, whatever it serves: CORS, gRPC-Web, reflection, health, request ids, drain.
+//! What every gRPC port does, whatever it serves: gRPC-Web, reflection, health, request ids, drain.
 
 use tailrace_runtime::telemetry;
 use tokio::time::timeout;
@@ -10,45 +10,19 @@ use tonic_health::pb::{
 use tonic_reflection::pb::{v1, v1alpha};
 use tonic_types::StatusExt as _;
 
-use service_testing::http;
+use service_testing::{http, told};
 
 use crate::support::{DEADLINE, SERVICE, Server};
 
-const LISTED: &str = "http://localhost:3000";
 const CHECK: &str = "POST /grpc.health.v1.Health/Check HTTP/1.1\r\ncontent-type: application/grpc-web+proto";
 /// A gRPC frame with an empty message.
 const EMPTY_FRAME: &[u8] = &[0; 5];
-
-#[tokio::test]
-async fn a_listed_origin_may_call_and_another_may_not() {
-    let server = Server::start(&[]).await;
-    for (origin, allowed) in
-        [(LISTED, true), ("http://evil.example", false), ("null", false), ("http://localhost:30001", false)]
-    {
-        let preflight = format!(
-            "OPTIONS /{SERVICE}/Do HTTP/1.1\r\norigin: {origin}\r\naccess-control-request-method: POST\r\n\
-             access-control-request-headers: content-type,x-grpc-web,authorization,traceparent"
-        );
-        let answer = http(server.address, &preflight, b"").await;
-        assert_eq!(answer.contains(&format!("access-control-allow-origin: {origin}")), allowed, "{answer}");
-    }
-    let answer = http(server.address, &format!("{CHECK}\r\norigin: {LISTED}"), EMPTY_FRAME).await;
-    for exposed in ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id"] {
-        let line =
-            answer.lines().find(|line| line.starts_with("access-control-expose-headers")).expect("exposed");
-        assert!(line.contains(exposed), "{line}");
-    }
-    server.stop().await;
-}
 
 #[tokio::test]
 async fn browsers_call_over_http_1() {
     let server = Server::start(&[]).await;
     let answer = http(server.address, CHECK, EMPTY_FRAME).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("grpc-status:0"), "{answer}");
-    let simple =
-        http(server.address, &CHECK.replace("application/grpc-web+proto", "text/plain"), EMPTY_FRAME).await;
-    assert!(simple.starts_with("HTTP/1.1 400"), "no call without a preflight: {simple}");
     server.stop().await;
 }
 
@@ -127,12 +101,36 @@ async fn reflection_lists_what_this_port_serves() {
 }
 
 #[tokio::test]
-async fn reflection_can_be_turned_off() {
-    let server = Server::start(&["--reflection", "false"]).await;
-    let mut client = v1::server_reflection_client::ServerReflectionClient::new(server.channel());
-    let status = client.server_reflection_info(iter([])).await.expect_err("not served");
-    assert_eq!(status.code(), Code::Unimplemented);
-    server.stop().await;
+async fn without_reflection_the_port_tells_nobody_what_it_serves() {
+    for (reflection, is_served) in [("true", true), ("false", false)] {
+        let server = Server::start(&["--reflection", reflection]).await;
+        for version in ["v1", "v1alpha"] {
+            let rpc = format!("grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+            assert_eq!(call(&server, &rpc).await.is_ok(), is_served, "{rpc}");
+        }
+        // What other servers answer to the curious.
+        for rpc in [
+            "grpc.channelz.v1.Channelz/GetServers",
+            "grpc.channelz.v1.Channelz/GetTopChannels",
+            "grpc.admin.v1.Admin/Get",
+            "grpc.reflection.v1.ServerReflection/Other",
+            "grpc.health.v1.Health/List",
+            "envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus",
+        ] {
+            let status = call(&server, rpc).await.expect_err(rpc);
+            assert_eq!(told(&status), (Code::Unimplemented, "METHOD_UNKNOWN".to_owned()), "{rpc}");
+        }
+        server.stop().await;
+    }
+}
+
+/// Calls with nothing.
+async fn call(server: &Server, rpc: &str) -> Result<(), tonic::Status> {
+    let mut client = tonic::client::Grpc::new(server.channel());
+    client.ready().await.expect("a connection");
+    let path = format!("/{rpc}").parse().expect("a path");
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    client.streaming(Request::new(iter([])), path, codec).await.map(drop)
 }
 
 #[tokio::test]

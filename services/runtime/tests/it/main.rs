@@ -2,6 +2,7 @@
 
 mod certificates;
 mod connections;
+mod cors;
 mod errors;
 mod grpc;
 mod keys;
