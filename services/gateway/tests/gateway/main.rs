@@ -11,4 +11,5 @@ mod rules;
 mod slow;
 mod start;
 mod support;
+mod taint;
 mod visibility;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! accept ─► place? ─► TLS handshake ─► first bytes ─► HTTP/1.1 or HTTP/2 ─► old: GOAWAY ─► its calls end, or the grace does
-//!             └ none: closed  └ too slow: closed ┘                └ shutdown: GOAWAY, and its calls end
+//!             └ none: closed  └ too slow: closed ┘                └ shutdown: GOAWAY, its calls end, and whoever does not read is cut
 //! ```
 
 use std::{convert::Infallible, future::pending, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -41,6 +41,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const PENDING_RESETS_MAX: usize = 20;
 /// How long nothing is accepted when the process cannot take another connection, for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long, when the process stops, what was answered may take to be read: a peer that reads no more would hold it up.
+const READING_GRACE: Duration = Duration::from_secs(3);
 /// Connections that began together do not end together.
 const AGE_JITTER: f64 = 0.1;
 
@@ -154,21 +156,29 @@ impl Port {
             request.extensions_mut().insert(info.clone());
             request.map(Body::new)
         });
+        let calls = TaskTracker::new();
+        let tracker = calls.clone();
+        let service = service.map_future(move |call| tracker.track_future(call));
         let mut serving = pin!(self.http.serve_connection(stream, TowerToHyperService::new(service)));
-        let grace = tokio::select! {
+        tokio::select! {
             outcome = serving.as_mut() => return ended(outcome),
-            () = after(jittered(self.settings.connection_age_max)) => {
-                closed("age");
-                self.settings.connection_age_grace
-            }
-            // The process has a deadline of its own.
-            () = self.shutdown.wait() => Duration::ZERO,
-        };
+            () = after(jittered(self.settings.connection_age_max)) => closed("age"),
+            () = self.shutdown.wait() => {}
+        }
         serving.as_mut().graceful_shutdown();
         tokio::select! {
             outcome = serving => ended(outcome),
-            () = after(grace) => closed("age_grace"),
+            () = after(self.settings.connection_age_grace) => closed("age_grace"),
+            () = self.answered(&calls) => closed("drain"),
         }
+    }
+
+    /// Waits until the process stops, all calls are answered, and there was time to read the answers.
+    async fn answered(&self, calls: &TaskTracker) {
+        self.shutdown.wait().await;
+        calls.close();
+        calls.wait().await;
+        sleep(READING_GRACE).await;
     }
 }
 

@@ -183,3 +183,17 @@ async fn a_call_on_an_old_connection_ends_with_the_grace() {
     assert!(metrics.render().contains(counted), "{}", metrics.render());
     server.stop().await;
 }
+
+#[tokio::test]
+async fn who_does_not_read_his_answer_does_not_hold_up_a_drain() {
+    let metrics = telemetry::metrics();
+    let server = Server::start(&["--connection-age-grace", "0s"]).await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).expect("a URL");
+    // Room for one byte, and nobody takes it.
+    let mut health = HealthClient::new(endpoint.initial_stream_window_size(1).connect_lazy());
+    let unread = health.watch(HealthCheckRequest::default()).await.expect("a stream");
+    server.stop().await;
+    let counted = "rpc_server_connections_closed_total{why=\"drain\"}";
+    assert!(metrics.render().contains(counted), "{}", metrics.render());
+    drop(unread);
+}
