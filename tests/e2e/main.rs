@@ -13,6 +13,7 @@ mod relay_killed;
 mod roles;
 mod schemas;
 mod sdks;
+mod secrets;
 mod support;
 mod token;
 mod visibility;

@@ -77,3 +77,21 @@ pub fn fields(status: &Status) -> Vec<String> {
     let bad_request = details.bad_request().expect("field violations");
     bad_request.field_violations.iter().map(|violation| violation.field.clone()).collect()
 }
+
+/// Holds errors to be one and the same, but for the call that each names and for `asked`, what its caller asked about: whoever gets them
+/// cannot tell which of the cases he is in. Gives how many there were.
+#[track_caller]
+pub fn assert_alike(what: &str, errors: &[(&str, &str, Status)]) -> usize {
+    let words = |(_, asked, status): &(&str, &str, Status)| {
+        let mut details = details(status);
+        reason(status);
+        details.set_request_info("", "");
+        let words = format!("{:?} {} {details:?}", status.code(), status.message());
+        if asked.is_empty() { words } else { words.replace(*asked, "…") }
+    };
+    let (first, others) = errors.split_first().expect("errors");
+    for other in others {
+        assert_eq!(words(first), words(other), "{what}: {} and {}", first.0, other.0);
+    }
+    errors.len()
+}

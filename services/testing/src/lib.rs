@@ -25,7 +25,7 @@ pub use self::{
     access::{Tokens, assert_access},
     authority::{Authority, Publisher},
     certificates::CertificateAuthority,
-    errors::{details, fields, reason, told},
+    errors::{assert_alike, details, fields, reason, told},
     floods::{assert_floods, assert_limits_are_told},
     forged::{Forger, assert_forgeries_refused},
     hostile::{Hostile, TEXTS, assert_bombs, assert_damaged, assert_hostile_texts},

@@ -78,14 +78,13 @@ impl Users {
         match self.store.create(stored, request.as_ref(), &event).await? {
             Written::Done => Ok(answer),
             // A retry overtook this one, or somebody else has the address.
-            Written::RequestSeen => match request {
+            Written::RequestSeen | Written::Overtaken => match request {
                 Some(request) => match self.remembered(&request).await? {
                     Some(first) => self.repeated(first, password).await,
                     None => Err(Kind::EmailTaken.into()),
                 },
                 None => Err(Kind::EmailTaken.into()),
             },
-            Written::Overtaken => Err(Error::inside("an insert wrote nothing")),
         }
     }
 

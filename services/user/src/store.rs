@@ -37,7 +37,6 @@ const RIGHTS: &[Right<'_>] = &[
     ("refresh_token", "SELECT, INSERT, UPDATE, DELETE"),
 ];
 const EMAIL_ONCE: &str = "users_email_once";
-const USER_ONCE: &str = "users_pkey";
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 const COLUMNS: &str = "id, display_name, email, version, create_time, update_time, delete_time";
 
@@ -67,7 +66,7 @@ impl Store {
         Self { database }
     }
 
-    /// Writes a user and the event of his creation; all or nothing.
+    /// Writes a user and the event of his creation; all or nothing. Overtaken: somebody has the address.
     pub(crate) async fn create(
         &self,
         new: NewRow<'_>,
@@ -84,16 +83,13 @@ impl Store {
             (&user.version, Type::INT8),
             (&user.create_time, Type::TIMESTAMPTZ),
         ];
+        // An error would put the address into the log of Postgres.
         let write = Write::of(
             "INSERT INTO users (id, display_name, email, password_hash, version, create_time, update_time) \
-             VALUES ($1, $2, $3, $4, $5, $6, $6)",
+             VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT (lower(email)) DO NOTHING",
             parameters,
         );
-        match self.write(write.once(request, &user.id, answer), request, event).await {
-            // A retry breaks this rule and that of the request, and Postgres names the one it meets first.
-            Err(Error(Kind::EmailTaken)) if request.is_some() => Ok(Written::RequestSeen),
-            outcome => outcome,
-        }
+        self.write(write.once(request, &user.id, answer), request, event).await
     }
 
     /// Writes a user's next version and the event that tells it, if the version before it is still the last; all or nothing.
@@ -115,13 +111,24 @@ impl Store {
         ];
         let write = Write::of(
             "UPDATE users SET display_name = $2, email = $3, version = $4, update_time = $5, delete_time = $6 \
-             WHERE id = $1 AND version = $4 - 1",
+             WHERE id = $1 AND version = $4 - 1 AND NOT EXISTS (\
+                 SELECT FROM users other WHERE lower(other.email) = lower($3) AND other.id <> $1)",
             parameters,
         );
         // Also of one who is undeleted: a sign-in that began beside the deletion must not come back with him.
         let end_sign_ins = "DELETE FROM sign_in WHERE user_id = $1 AND EXISTS (SELECT FROM entity)";
         let write = if keep_sign_ins { write } else { write.and(end_sign_ins) };
-        self.write(write.once(request, &user.id, answer), request, event).await
+        let outcome = self.write(write.once(request, &user.id, answer), request, event).await?;
+        if outcome == Written::Overtaken && self.is_anothers(&user.email, user.id).await? {
+            return Err(Kind::EmailTaken.into());
+        }
+        Ok(outcome)
+    }
+
+    async fn is_anothers(&self, email: &Email, id: Uuid) -> Result<bool, Error> {
+        let statement = "SELECT FROM users WHERE lower(email) = lower($1) AND id <> $2";
+        let parameters: [Parameter<'_>; 2] = [(&email.as_str(), Type::TEXT), (&id, Type::UUID)];
+        Ok(self.row(statement, &parameters).await?.is_some())
     }
 
     async fn write(
@@ -131,15 +138,7 @@ impl Store {
         event: &Event,
     ) -> Result<Written, Error> {
         let write = &write;
-        let work = |client: Connection| async move {
-            match write.execute(&client, event).await {
-                // So does a repeat with this one.
-                Err(error) if request.is_some() && error.broken_constraint() == Some(USER_ONCE) => {
-                    Ok(Written::RequestSeen)
-                }
-                outcome => written(outcome),
-            }
-        };
+        let work = |client: Connection| async move { written(write.execute(&client, event).await) };
         self.database.run(Repeat::of_write(request), work).await
     }
 

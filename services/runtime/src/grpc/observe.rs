@@ -28,7 +28,7 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// The label of methods that do not exist, so that callers cannot make new time series.
+/// The name of all methods that do not exist: callers make no time series of their own, and write nothing into the log.
 pub(crate) const OTHER_METHOD: &str = "_OTHER";
 
 #[derive(Clone)]
@@ -98,7 +98,7 @@ where
 
 /// One call from its first byte to its last; it is logged and measured when it is dropped, however it ended.
 struct Call {
-    method: String,
+    method: &'static str,
     request_id: String,
     started: Instant,
     status: Option<Code>,
@@ -107,7 +107,7 @@ struct Call {
 
 impl Call {
     fn begin(request: &Request<Body>) -> Self {
-        let method = request.uri().path().trim_start_matches('/').to_owned();
+        let method = request.uri().path().strip_prefix('/').and_then(served).unwrap_or(OTHER_METHOD);
         let request_id = request::id_of(request.headers());
         let span = info_span!(
             "rpc",
@@ -134,9 +134,8 @@ impl Drop for Call {
         // No status was sent: the caller went away first.
         let status = self.status.unwrap_or(Code::Cancelled);
         let elapsed = self.started.elapsed();
-        let method = served(&self.method).filter(|_| status != Code::Unimplemented).unwrap_or(OTHER_METHOD);
         self.span.record("rpc.response.status_code", code_name(status));
-        let labels = [("rpc_method", method), ("rpc_response_status_code", code_name(status))];
+        let labels = [("rpc_method", self.method), ("rpc_response_status_code", code_name(status))];
         histogram!("rpc_server_call_duration_seconds", &labels).record(elapsed.as_secs_f64());
         // Outside the span, whose fields it would only repeat.
         info!(

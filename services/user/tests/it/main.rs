@@ -2,6 +2,7 @@
 
 mod access;
 mod changing;
+mod enumeration;
 mod hostile;
 mod migrations;
 mod outage;

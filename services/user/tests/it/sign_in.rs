@@ -40,21 +40,6 @@ async fn the_published_keys_verify_the_tokens() {
 }
 
 #[tokio::test]
-async fn an_unknown_address_and_a_wrong_password_read_the_same() {
-    let database = Database::new().await;
-    let service = Service::start(&database).await;
-    service.create("ada@example.org").await;
-    let wrong =
-        service.auth().login(login("ada@example.org", "wrong horse")).await.expect_err("wrong password");
-    let unknown =
-        service.auth().login(login("eve@example.org", PASSWORD)).await.expect_err("unknown address");
-    assert_eq!((wrong.code(), reason(&wrong).as_str()), (Code::Unauthenticated, "CREDENTIALS_INVALID"));
-    assert_eq!((unknown.code(), unknown.message()), (wrong.code(), wrong.message()));
-    assert_eq!(reason(&unknown), reason(&wrong));
-    service.stop().await;
-}
-
-#[tokio::test]
 async fn calls_without_a_valid_token_are_refused() {
     let database = Database::new().await;
     let service = Service::start(&database).await;

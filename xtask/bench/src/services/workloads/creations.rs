@@ -51,7 +51,7 @@ const CREATE_USER: &str = "WITH entity AS (INSERT INTO users \
     VALUES ((lpad(to_hex(:n::bigint), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(:client_id::bigint), 12, '0'))::uuid, \
     'Bench', lpad(to_hex(:n::bigint), 8, '0') || '-bench-' || :client_id::bigint || '@example.org', \
     '$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b5dWRWJTmaaJObGRdescudvJCs', 1, now(), now()) \
-    RETURNING id), \
+    ON CONFLICT (lower(email)) DO NOTHING RETURNING id), \
     event AS (INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload, headers, owner) \
     SELECT entity.id, 'users', entity.id::text, 1, 'users.created.v1', '{\"user\":\"users/0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9a11\",\
     \"displayName\":\"Bench\",\"email\":\"0198d5a5-7e0e-7b41-8d1c-1f6b1f0f9a11@example.org\",\
