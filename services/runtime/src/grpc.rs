@@ -15,6 +15,7 @@ mod observe;
 mod places;
 mod port;
 mod prompt;
+mod punctual;
 
 use std::time::Duration;
 
@@ -111,7 +112,7 @@ async fn serve_behind(
         .layer(HeadersLayer::new(settings.header_bytes_max))
         .layer(cors)
         .layer(GrpcWebLayer::new())
-        .layer(ObserveLayer::new(context.shutdown.clone()))
+        .layer(ObserveLayer::new(context.shutdown.clone(), settings.connections.message_timeout))
         .layer(RateLayer::new(settings, verifier, &context.clock))
         .layer(guard)
         .into_inner();

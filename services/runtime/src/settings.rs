@@ -135,6 +135,10 @@ pub struct ConnectionSettings {
     #[arg(long, env = "TAILRACE_FIRST_BYTES_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub first_bytes_timeout: Duration,
 
+    /// How long the message of a call may take to arrive whole, with unit.
+    #[arg(long, env = "TAILRACE_MESSAGE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub message_timeout: Duration,
+
     /// How old a connection may become, a tenth more or less, with unit: its client is then asked to open another (GOAWAY), and calls
     /// that are open go on. 0s: any age.
     #[arg(long, env = "TAILRACE_CONNECTION_AGE_MAX", value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
@@ -150,6 +154,7 @@ impl ConnectionSettings {
         for (name, limit) in [
             ("TAILRACE_TLS_HANDSHAKE_TIMEOUT", self.tls_handshake_timeout),
             ("TAILRACE_FIRST_BYTES_TIMEOUT", self.first_bytes_timeout),
+            ("TAILRACE_MESSAGE_TIMEOUT", self.message_timeout),
         ] {
             if limit.is_zero() {
                 return Err(Misconfigured::new(format!("{name}: set more than 0s, for example 10s")));

@@ -20,9 +20,9 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field::Empty, info, info_span};
 
-use super::{deadline, explain::explain};
+use super::{deadline, explain::explain, punctual::Punctual};
 use crate::{
-    access::served,
+    access::{rule_of, served},
     error::{Problem, RETRY_AFTER},
     request,
     shutdown::Shutdown,
@@ -34,11 +34,12 @@ pub(crate) const OTHER_METHOD: &str = "_OTHER";
 #[derive(Clone)]
 pub(super) struct ObserveLayer {
     shutdown: Shutdown,
+    message_timeout: Duration,
 }
 
 impl ObserveLayer {
-    pub(super) fn new(shutdown: Shutdown) -> Self {
-        Self { shutdown }
+    pub(super) fn new(shutdown: Shutdown, message_timeout: Duration) -> Self {
+        Self { shutdown, message_timeout }
     }
 }
 
@@ -46,14 +47,14 @@ impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
 
     fn layer(&self, inner: S) -> Observe<S> {
-        Observe { inner, shutdown: self.shutdown.clone() }
+        Observe { inner, layer: self.clone() }
     }
 }
 
 #[derive(Clone)]
 pub(super) struct Observe<S> {
     inner: S,
-    shutdown: Shutdown,
+    layer: ObserveLayer,
 }
 
 impl<S> Service<Request<Body>> for Observe<S>
@@ -72,8 +73,14 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut call = Call::begin(&request);
         let limit = deadline::limit(request.headers()).unwrap_or(Duration::MAX);
+        // What is not of the contract may be a stream that the caller keeps open.
+        let is_one_message = rule_of(call.method).is_some();
+        let request = request.map(|body| match is_one_message {
+            true => Body::new(Punctual::new(body, self.layer.message_timeout)),
+            false => body,
+        });
         let handler = self.inner.call(request);
-        let shutdown = self.shutdown.clone();
+        let shutdown = self.layer.shutdown.clone();
         Box::pin(async move {
             let handler = handler.instrument(call.span.clone());
             let explained = async {

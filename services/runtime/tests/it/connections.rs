@@ -9,14 +9,17 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
-use service_testing::{CertificateAuthority, http, until};
+use service_testing::{Authority, CertificateAuthority, http, until};
 use tailrace_runtime::telemetry;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    service::Routes,
+    transport::{Channel, Endpoint},
+};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -196,4 +199,28 @@ async fn who_does_not_read_his_answer_does_not_hold_up_a_drain() {
     let counted = "rpc_server_connections_closed_total{why=\"drain\"}";
     assert!(metrics.render().contains(counted), "{}", metrics.render());
     drop(unread);
+}
+
+#[tokio::test]
+async fn a_message_that_comes_byte_by_byte_is_not_waited_for() {
+    let routes = Routes::new(Authority::generate().publisher());
+    let server = Server::start_with(routes, &["--message-timeout", "200ms"]).await;
+    for (what, said, is_answered_well) in [
+        ("nothing", &b""[..], false),
+        ("the beginning of a frame", &[0, 0, 0], false),
+        ("a frame that promises more", &[0, 0, 0, 0, 9, 1, 2], false),
+        ("a whole message", &[0, 0, 0, 0, 0], true),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.expect("it listens");
+        let length = if is_answered_well { said.len() } else { 100 };
+        let head = format!(
+            "POST /tailrace.auth.v1.AuthService/ListSigningKeys HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
+             content-type: application/grpc-web+proto\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream.write_all(&[head.as_bytes(), said].concat()).await.expect("sent");
+        let answer = String::from_utf8_lossy(&end_of(&mut stream).await).into_owned();
+        assert_eq!(answer.contains("grpc-status:0"), is_answered_well, "{what}: {answer}");
+        assert_eq!(answer.contains("grpc-status: 4"), !is_answered_well, "{what}: {answer}");
+    }
+    server.stop().await;
 }
