@@ -11,6 +11,7 @@ use tailrace::relay::v1::{
     DeadLetter, DiscardDeadLetterRequest, ListDeadLettersRequest, ListSourcesRequest,
     RedriveDeadLetterRequest,
 };
+use tailrace_runtime::tls::Trust;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -27,6 +28,18 @@ pub struct DeadLetters {
         global = true
     )]
     relay: String,
+
+    /// A PEM file with the authorities to trust there. Needed by an https URL.
+    #[arg(long, env = "TAILRACE_RELAY_CA_FILE", value_name = "FILE", global = true)]
+    relay_ca_file: Option<PathBuf>,
+
+    /// A PEM file with the certificate to show there, if one is required.
+    #[arg(long, env = "TAILRACE_RELAY_CERT_FILE", value_name = "FILE", global = true)]
+    relay_cert_file: Option<PathBuf>,
+
+    /// A PEM file with that certificate's private key.
+    #[arg(long, env = "TAILRACE_RELAY_KEY_FILE", value_name = "FILE", global = true)]
+    relay_key_file: Option<PathBuf>,
 
     /// A file with an operator's token; without it the environment variable TAILRACE_TOKEN is read.
     #[arg(long, value_name = "FILE", global = true)]
@@ -73,17 +86,30 @@ enum Action {
 /// If the relay cannot be asked, or refuses; what it said is the text.
 pub async fn run(asked: DeadLetters, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
     let token = token(asked.token_file.as_ref(), variable)?;
-    let channel = Channel::from_shared(asked.relay.clone())
-        .with_context(|| format!("--relay {} is no URL", asked.relay))?
-        .connect()
-        .await
-        .with_context(|| format!("no relay answers at {}", asked.relay))?;
+    let channel = connect(&asked).await?;
     let mut relay = Relay { client: RelayServiceClient::new(channel), token };
     match asked.command {
         Command::List { source } => relay.print_all(source).await,
         Command::Redrive(which) => relay.release(which, Action::Redrive).await,
         Command::Discard(which) => relay.release(which, Action::Discard).await,
     }
+}
+
+async fn connect(asked: &DeadLetters) -> anyhow::Result<Channel> {
+    let url = &asked.relay;
+    let endpoint = Channel::from_shared(url.clone()).with_context(|| format!("--relay {url} is no URL"))?;
+    let connected = match endpoint.uri().scheme_str() {
+        Some("https") => {
+            let trust = Trust::from_files(
+                ("TAILRACE_RELAY_CA_FILE", &asked.relay_ca_file),
+                ("TAILRACE_RELAY_CERT_FILE", &asked.relay_cert_file),
+                ("TAILRACE_RELAY_KEY_FILE", &asked.relay_key_file),
+            )?;
+            trust.connect(&endpoint).await
+        }
+        _ => endpoint.connect().await,
+    };
+    connected.with_context(|| format!("no relay answers at {url}"))
 }
 
 fn token(
@@ -203,6 +229,10 @@ impl Relay {
     }
 }
 
+/// What the relay said; what broke the connection, if it could say nothing.
 fn said(whom: &str, status: &Status) -> anyhow::Error {
-    anyhow::anyhow!("{whom}: {}", status.message())
+    match anyhow::Chain::new(status).skip(1).last() {
+        Some(cause) => anyhow::anyhow!("{whom}: {cause}"),
+        None => anyhow::anyhow!("{whom}: {}", status.message()),
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use service_testing::CertificateAuthority;
 
+use crate::operator::{dead_letters, dead_letters_over_tls};
 use crate::server_files::put;
 use crate::support::{DEADLINE, Servers, Source};
 use crate::writer::Writer;
@@ -113,4 +114,55 @@ async fn refused(source: &Source<'_>, words: &str) {
     let said = relay.log().lines().filter(|line| line.contains("\"WARN\"")).count();
     assert_eq!(said, 1, "{}", relay.log());
     assert!(!relay.log().contains("relay-secret"), "a secret is not logged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_with_a_certificate_reaches_a_relay_that_asks_for_one_and_nobody_else_does() {
+    let servers = Servers::shared().await;
+    let source = servers.source().await;
+    assert!(source.init().status.success());
+    let (ours, stranger) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let write = |name: &str, text: &str| {
+        let path = source.config().with_extension(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    };
+    let pair = |name: &str, authority: &CertificateAuthority| {
+        let (certificate, key) = authority.sign("127.0.0.1");
+        (write(&format!("{name}.crt"), &certificate), write(&format!("{name}.key"), &key))
+    };
+    let (ca, strange_ca) = (write("ca", &ours.pem()), write("strange.ca", &stranger.pem()));
+    let (server, operator, other) =
+        (pair("server", &ours), pair("operator", &ours), pair("other", &stranger));
+    let relay = source.relay_with(&[
+        ("TAILRACE_TLS_CERT_FILE", &server.0),
+        ("TAILRACE_TLS_KEY_FILE", &server.1),
+        ("TAILRACE_TLS_CLIENT_CA_FILE", &ca),
+    ]);
+    relay.ready().await;
+
+    let no_answer = "no relay answers at https://";
+    // A refused client hears of it after the handshake: how is chance.
+    let refused = "the relay: ";
+    for (files, words) in [
+        ([Some(&ca), Some(&operator.0), Some(&operator.1)], "no key is parked"),
+        ([Some(&ca), Some(&other.0), Some(&other.1)], refused),
+        ([Some(&ca), None, None], refused),
+        ([Some(&strange_ca), Some(&operator.0), Some(&operator.1)], no_answer),
+        (
+            [None, None, None],
+            "TAILRACE_RELAY_CA_FILE: https needs the authorities to trust; give their PEM file",
+        ),
+        ([Some(&ca), Some(&operator.0), None], "TAILRACE_RELAY_KEY_FILE"),
+    ] {
+        let names = ["TAILRACE_RELAY_CA_FILE", "TAILRACE_RELAY_CERT_FILE", "TAILRACE_RELAY_KEY_FILE"];
+        let named = names.into_iter().zip(files);
+        let files: Vec<_> = named.filter_map(|(name, file)| Some((name, file?.as_path()))).collect();
+        let said = dead_letters_over_tls(&relay, &files).await;
+        assert!(said.text.contains(words), "{files:?}: {said:?}");
+        assert_eq!(said.is_success, words == "no key is parked", "{said:?}");
+        assert_eq!(said.text.lines().count(), 1, "one line: {said:?}");
+    }
+    let said = dead_letters(&relay, &["list"]).await;
+    assert!(!said.is_success, "not without TLS: {said:?}");
 }

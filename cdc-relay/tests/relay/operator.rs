@@ -1,6 +1,7 @@
 //! An operator: publishes a key, signs a token with it, and runs `cdc-relay dead-letters`.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 use std::thread;
@@ -70,9 +71,16 @@ pub(crate) async fn dead_letters_without_token(relay: &Relay, arguments: &[&str]
     ask(command(relay, arguments, None)).await
 }
 
+/// The same over TLS, with these files.
+pub(crate) async fn dead_letters_over_tls(relay: &Relay, files: &[(&str, &Path)]) -> Said {
+    let mut command = command(relay, &["list"], Some(SERVED.authority.token(ADA, &[OPERATOR_ROLE])));
+    command.args(["--relay", &format!("https://{}", relay.admin())]).envs(files.iter().copied());
+    ask(command).await
+}
+
 fn command(relay: &Relay, arguments: &[&str], token: Option<String>) -> Command {
     let mut command = relay_command("none.toml".as_ref());
-    command.arg("dead-letters").args(arguments).args(["--relay", &format!("http://{}", relay.admin())]);
+    command.arg("dead-letters").args(arguments).env("TAILRACE_RELAY", format!("http://{}", relay.admin()));
     command.env_remove("TAILRACE_TOKEN").envs(token.map(|token| ("TAILRACE_TOKEN", token)));
     command
 }

@@ -204,7 +204,12 @@ impl Source<'_> {
 
     /// Starts the relay as a process of its own.
     pub(crate) fn relay(&self) -> Relay {
-        Relay::start(&self.config)
+        self.relay_with(&[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn relay_with(&self, variables: &[(&str, &Path)]) -> Relay {
+        Relay::start(&self.config, variables)
     }
 
     /// Initialises, and starts the relay.
@@ -363,7 +368,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    fn start(config: &Path) -> Self {
+    fn start(config: &Path, variables: &[(&str, &Path)]) -> Self {
         let (admin, ops) = (free_address(), free_address());
         let log = config.with_extension(format!("{}.log", ops.port()));
         let out = fs::File::create(&log).expect("a log file");
@@ -371,6 +376,7 @@ impl Relay {
             .env("TAILRACE_LISTEN", admin.to_string())
             .env("TAILRACE_OPS_LISTEN", ops.to_string())
             .env("TAILRACE_LOG", "info,cdc_relay=debug")
+            .envs(variables.iter().copied())
             .stdout(out.try_clone().expect("the same file"))
             .stderr(out)
             .spawn()

@@ -40,14 +40,14 @@ const RIGHTS: &[Right<'_>] = &[
     ("inbox_set_aside", "SELECT, INSERT, DELETE"),
 ];
 
-/// An order and its lines as one row, the lines in arrays of one length.
+/// An order and its lines as one row, the lines in arrays of one length. They come in the order of their index: sorted in each
+/// aggregate, they would be sorted three times.
 const SELECT: &str = "
     SELECT id, buyer, currency::text, version, create_time, update_time, products, quantities, unit_prices, state
     FROM orders CROSS JOIN LATERAL (
-        SELECT array_agg(product ORDER BY line_number) AS products,
-               array_agg(quantity ORDER BY line_number) AS quantities,
-               array_agg(unit_price_minor ORDER BY line_number) AS unit_prices
-        FROM order_lines WHERE order_id = id) AS lines";
+        SELECT array_agg(product) AS products, array_agg(quantity) AS quantities,
+               array_agg(unit_price_minor) AS unit_prices
+        FROM (SELECT * FROM order_lines WHERE order_id = id ORDER BY line_number) AS line) AS lines";
 
 /// Orders in Postgres.
 #[derive(Clone)]

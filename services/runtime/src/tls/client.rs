@@ -8,7 +8,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
-use tower::service_fn;
+use tower::{ServiceExt as _, service_fn, util::BoxCloneService};
 
 use super::{certified, pair, provider, read, roots_of};
 use crate::process::Misconfigured;
@@ -59,11 +59,21 @@ impl Trust {
 
     /// A channel that connects when it is first used. The server's certificate must name the host of the URL.
     pub fn connect_lazy(&self, endpoint: &Endpoint) -> Channel {
+        endpoint.connect_with_connector_lazy(self.connector())
+    }
+
+    /// A channel that is connected.
+    pub async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
+        endpoint.connect_with_connector(self.connector()).await
+    }
+
+    fn connector(&self) -> BoxCloneService<Uri, TokioIo<TlsStream<TcpStream>>, io::Error> {
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        endpoint.connect_with_connector_lazy(service_fn(move |uri: Uri| {
+        service_fn(move |uri: Uri| {
             let connector = connector.clone();
             async move { connect(&connector, &uri).await.map(TokioIo::new) }
-        }))
+        })
+        .boxed_clone()
     }
 }
 

@@ -21,9 +21,9 @@ const RSS_AIM_MIB: f64 = 40.0;
 /// As the service asks for an order.
 const GET_ORDER: &str = "\\set at random(0, 999)
     SELECT id, buyer, currency::text, version, create_time, update_time, products, quantities, unit_prices, state \
-    FROM orders CROSS JOIN LATERAL (SELECT array_agg(product ORDER BY line_number) AS products, \
-    array_agg(quantity ORDER BY line_number) AS quantities, array_agg(unit_price_minor ORDER BY line_number) AS unit_prices \
-    FROM order_lines WHERE order_id = id) AS lines \
+    FROM orders CROSS JOIN LATERAL (SELECT array_agg(product) AS products, \
+    array_agg(quantity) AS quantities, array_agg(unit_price_minor) AS unit_prices \
+    FROM (SELECT * FROM order_lines WHERE order_id = id ORDER BY line_number) AS line) AS lines \
     WHERE id = (lpad(to_hex(:at::bigint), 8, '0') || '-0000-7000-8000-000000000000')::uuid;";
 /// Orders under ids that a script can make.
 const FILL: &str = "INSERT INTO orders (id, buyer, state, currency, total_minor, version, create_time, update_time) \
