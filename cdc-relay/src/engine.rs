@@ -13,6 +13,7 @@
 //! - A position is the `end_lsn` of a commit, or a keepalive's `wal_end` heard while nothing was pending.
 //! - One batch is in flight. The next one begins after its outcome, so Kafka's order is the order of commits.
 //! - Where events are delivered at least once, a batch is *delivered* before its position is *recorded*; only then is it durable.
+//! - A batch goes out as soon as the one before has ended; only what is late already may wait for company, see `pace.rs`.
 //! - Memory is bounded in bytes: [`Engine::wants_data`] says when to stop reading the socket.
 //!
 //! There is no clock here: time is an argument. Not here either: sockets, producers, tasks, and what to do when an
@@ -23,19 +24,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use replication_protocol::copy_data::{CopyData, PrimaryKeepalive, StandbyStatusUpdate};
+use replication_protocol::copy_data::{CopyData, PrimaryKeepalive, StandbyStatusUpdate, XLogData};
 use replication_protocol::pgoutput::{Begin, Commit, Insert, Message, Relation};
-use replication_protocol::{Lsn, ParseError, PgTimestamp};
+use replication_protocol::{Lsn, PgTimestamp};
 
 use crate::building::Building;
 use crate::headers::Arena;
-use crate::parking::{Parking, ParkingKey, TooManyParked};
+use crate::pace::Pace;
+use crate::parking::{Parking, ParkingKey};
 use crate::planted::{self, Bug};
 use crate::position::Position;
 use crate::record::{Batch, Outcome};
 use crate::release::{Release, Released};
 use crate::router::{self, Origin, Router};
-use crate::row::{ColumnNames, ColumnPlan, MissingColumn};
+use crate::row::{ColumnNames, ColumnPlan};
 use crate::transaction::{CommitTime, Transaction};
 
 /// The two clocks: one to measure with, one to write down.
@@ -60,6 +62,10 @@ pub struct EngineSettings {
     pub idle_position_interval: Duration,
     /// How long the server may be silent.
     pub silence_max: Duration,
+    /// From this lag on the source is behind, and batches wait for company.
+    pub catch_up_lag: Duration,
+    /// How long after the batch before they wait at most.
+    pub catch_up_interval: Duration,
 }
 
 /// What the caller carries out.
@@ -124,6 +130,7 @@ pub struct Engine {
     recording: Option<Position>,
     transaction: Option<Transaction>,
     building: Building,
+    pace: Pace,
     arena: Arena,
     in_flight: Option<InFlight>,
     parking: Parking,
@@ -154,6 +161,7 @@ impl Engine {
         parking: Parking,
         now: Now,
     ) -> Self {
+        let pace = Pace::new(settings.catch_up_lag, settings.catch_up_interval, settings.buffer_bytes_max);
         Self {
             settings,
             router,
@@ -166,6 +174,7 @@ impl Engine {
             recording: None,
             transaction: None,
             building: Building::default(),
+            pace,
             arena: Arena::default(),
             in_flight: None,
             parking,
@@ -191,10 +200,7 @@ impl Engine {
     pub fn handle_copy_data(&mut self, now: Now, body: Bytes) -> Result<(), EngineError> {
         self.heard_at = now.monotonic;
         match CopyData::parse(body)? {
-            CopyData::XLogData(data) => {
-                self.received = self.received.max(data.end);
-                self.handle_message(now, Message::parse(data.data)?)
-            }
+            CopyData::XLogData(data) => self.handle_data(now, data),
             CopyData::PrimaryKeepalive(keepalive) => {
                 self.handle_keepalive(keepalive);
                 Ok(())
@@ -296,6 +302,7 @@ impl Engine {
         }
         let in_flight = self.in_flight.as_mut().filter(|in_flight| !in_flight.handed_over)?;
         in_flight.handed_over = true;
+        self.pace.handed_over(now.monotonic);
         if planted::is(Bug::AckTooEarly) {
             (self.durable, self.delivered) = (in_flight.batch.position, in_flight.batch.position);
         }
@@ -310,7 +317,10 @@ impl Engine {
             self.idle_position().map(|_| self.position_written_at + self.settings.idle_position_interval);
         let idle = if self.in_flight.is_some() { None } else { idle };
         let silence = Some(silence).filter(|_| self.wants_data());
-        [silence, idle, self.record_due_at()].into_iter().flatten().fold(status, Instant::min)
+        [silence, idle, self.record_due_at(), self.waits_until()]
+            .into_iter()
+            .flatten()
+            .fold(status, Instant::min)
     }
 
     /// Whether the socket may be read: not while as many bytes wait as may.
@@ -356,11 +366,12 @@ impl Engine {
         }
     }
 
-    fn handle_message(&mut self, now: Now, message: Message) -> Result<(), EngineError> {
-        match message {
+    fn handle_data(&mut self, now: Now, data: XLogData) -> Result<(), EngineError> {
+        self.received = self.received.max(data.end);
+        match Message::parse(data.data)? {
             Message::Begin(begin) => self.begin(begin),
             Message::Insert(insert) => self.insert(now, insert),
-            Message::Commit(commit) => self.commit(commit),
+            Message::Commit(commit) => self.commit(commit, data.clock),
             Message::Relation(relation) => self.relation(relation),
             Message::Message(message) if message.transactional => {
                 let transaction = self.transaction.as_mut();
@@ -419,12 +430,13 @@ impl Engine {
         Ok(())
     }
 
-    fn commit(&mut self, commit: Commit) -> Result<(), EngineError> {
+    fn commit(&mut self, commit: Commit, sent_at: PgTimestamp) -> Result<(), EngineError> {
         let transaction =
             self.transaction.take().ok_or(EngineError::OutOfOrder("COMMIT outside a transaction"))?;
         if commit.commit_lsn != transaction.final_lsn() || commit.end_lsn <= commit.commit_lsn {
             return Err(EngineError::OutOfOrder("COMMIT of another transaction"));
         }
+        self.pace.committed(transaction.committed_at().unix_us, sent_at);
         // What an earlier run published whole moves nothing: the position is already past it.
         if commit.end_lsn > self.start.resume_lsn || planted::is(Bug::PositionGoesBack) {
             let more = u64::from(planted::is(Bug::AckOneByteMore));
@@ -444,7 +456,8 @@ impl Engine {
     /// else a position without events when it is due.
     fn next_batch(&mut self, now: Now) -> Option<Batch> {
         if self.building.committed_len() > 0 {
-            return self.building.take_committed();
+            let is_due = self.waits_until().is_none_or(|until| now.monotonic >= until);
+            return if is_due { self.building.take_committed() } else { None };
         }
         if let Some(transaction) = &self.transaction
             && self.building.bytes() >= self.settings.buffer_bytes_max
@@ -460,6 +473,12 @@ impl Engine {
         let since = now.monotonic.saturating_duration_since(self.position_written_at);
         let is_due = wanted || since >= self.settings.idle_position_interval;
         is_due.then(|| Batch::new(Vec::new(), position))
+    }
+
+    /// How long complete commits wait for company, if they do.
+    fn waits_until(&self) -> Option<Instant> {
+        let may_wait = self.building.committed_len() > 0 && self.in_flight.is_none() && !self.draining;
+        self.pace.waits_until(self.building.bytes()).filter(|_| may_wait)
     }
 
     /// A position that no event would carry to Kafka. Before the end of a half-published transaction there is none: the
@@ -551,32 +570,9 @@ enum Purpose {
     Release,
 }
 
-/// Why the engine cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// Bytes that are no message.
-    #[error("the replication stream cannot be read")]
-    Parse(#[from] ParseError),
-    /// Messages in an order that cannot be.
-    #[error("the replication stream is out of order: {0}")]
-    OutOfOrder(&'static str),
-    /// A row or message without its BEGIN.
-    #[error("the replication stream is out of order: {0} outside a transaction")]
-    Outside(&'static str),
-    /// The outbox table is not what the configuration says.
-    #[error(transparent)]
-    MissingColumn(#[from] MissingColumn),
-    /// The server says nothing, not even that it is alive.
-    #[error("the server has been silent for {} s", .0.as_secs())]
-    Silence(Duration),
-    /// Not even the reason can be published.
-    #[error("the broker refuses a dead letter: {0}; allow larger records on the dead-letter topic")]
-    DeadLetterRefused(String),
-    /// More keys would be parked than may be.
-    #[error(transparent)]
-    TooManyParked(#[from] TooManyParked),
-}
-
+mod error;
 mod parking;
 #[cfg(test)]
 mod tests;
+
+pub use error::EngineError;

@@ -29,6 +29,7 @@ pub mod dead_letters;
 pub mod engine;
 pub mod headers;
 pub mod init;
+mod pace;
 pub mod parking;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;

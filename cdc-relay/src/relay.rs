@@ -37,6 +37,10 @@ const HALTED_INTERVAL: Duration = Duration::from_secs(15);
 const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
 /// How soon after a status the next one tells of a new position.
 const STATUS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// A source is behind when its commits are sent so long after they were made,
+const CATCH_UP_LAG: Duration = Duration::from_millis(250);
+/// and then a batch may wait so long for company.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the server may take to say goodbye.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -125,6 +129,8 @@ fn engine(config: &Config, source: &SourceConfig, position: Position, parked: Sc
         status_interval_min: STATUS_INTERVAL_MIN,
         idle_position_interval: source.idle_position_interval,
         silence_max: wal_sender_timeout * 2,
+        catch_up_lag: CATCH_UP_LAG,
+        catch_up_interval: CATCH_UP_INTERVAL,
     };
     let table = format!("{}.{}", source.table.schema, source.table.name);
     let router = Router {

@@ -104,6 +104,8 @@ fn engine(data: &[u8]) {
         status_interval_min: std::time::Duration::ZERO,
         idle_position_interval: std::time::Duration::ZERO,
         silence_max: std::time::Duration::from_secs(60),
+        catch_up_lag: std::time::Duration::from_millis(250),
+        catch_up_interval: std::time::Duration::from_millis(50),
     };
     let table = Table { schema: "public".into(), name: "outbox".into() };
     let now = Now { monotonic: Instant::now(), unix_us: 1_700_000_000_000_000 };

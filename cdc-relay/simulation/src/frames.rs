@@ -7,11 +7,16 @@ pub(crate) const FOREIGN_OID: u32 = 88;
 
 /// A message of the output plugin inside XLogData; `lsn` is where the server read it.
 pub(crate) fn x_log_data(lsn: u64, message: &[u8]) -> Bytes {
+    x_log_data_at(lsn, 0, message)
+}
+
+/// The same, sent so many microseconds after all commits were made.
+pub(crate) fn x_log_data_at(lsn: u64, clock_us: i64, message: &[u8]) -> Bytes {
     let mut body = Vec::with_capacity(message.len() + 25);
     body.push(b'w');
     body.extend(lsn.to_be_bytes());
     body.extend(lsn.to_be_bytes());
-    body.extend([0; 8]);
+    body.extend(clock_us.to_be_bytes());
     body.extend(message);
     body.into()
 }

@@ -377,7 +377,10 @@ fn send_next(stream: &mut Stream, log: &[Entry], wal_end: u64, sends_empty: bool
         number => match changes.get(number - 1) {
             Some(change) => send_change(stream, *change, entry.lsn),
             None => {
-                stream.wire.push_back(frames::x_log_data(entry.end, &frames::commit(entry.lsn, entry.end)));
+                // A backlog is sent late.
+                let clock_us = if env.random.chance(400) { 1_000_000 } else { 0 };
+                let commit = frames::commit(entry.lsn, entry.end);
+                stream.wire.push_back(frames::x_log_data_at(entry.end, clock_us, &commit));
                 stream.entry += 1;
                 stream.change = 0;
                 stream.sent_end = entry.end;

@@ -17,6 +17,7 @@ use crate::transaction::EventPosition;
 
 mod delivery;
 mod memory;
+mod pace;
 mod parking;
 
 const RELATION_OID: u32 = 77;
@@ -45,6 +46,8 @@ impl Bench {
             status_interval_min: SECOND / 10,
             idle_position_interval: 5 * SECOND,
             silence_max: 60 * SECOND,
+            catch_up_lag: SECOND / 4,
+            catch_up_interval: SECOND / 20,
         };
         let router = Router {
             routes: vec![Route::new("users.*", "users.created")],
@@ -61,6 +64,14 @@ impl Bench {
 
     fn send(&mut self, data: Vec<u8>) {
         self.try_send(data).expect("a good frame");
+    }
+
+    /// Sends as a server does whose commits were made so long ago.
+    fn send_late(&mut self, data: Vec<u8>, lag: Duration) {
+        let mut body = x_log_data(&data);
+        let lag_us = i64::try_from(lag.as_micros()).expect("a short time");
+        body[17..25].copy_from_slice(&lag_us.to_be_bytes());
+        self.engine.handle_copy_data(self.now, body.into()).expect("a good frame");
     }
 
     fn try_send(&mut self, data: Vec<u8>) -> Result<(), EngineError> {

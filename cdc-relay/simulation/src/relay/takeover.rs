@@ -160,6 +160,8 @@ fn settings() -> EngineSettings {
         status_interval_min: Duration::from_millis(100),
         idle_position_interval: Duration::from_secs(1),
         silence_max: Duration::from_micros(PATIENCE_US * 2),
+        catch_up_lag: Duration::from_millis(250),
+        catch_up_interval: Duration::from_millis(50),
     }
 }
 
