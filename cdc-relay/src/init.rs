@@ -16,6 +16,8 @@ use crate::sink::kafka::{KafkaSink, SinkError};
 use crate::source::{Candidate, Catalog, Lease, ReplicationConnection, SourceError};
 use crate::takeover;
 
+/// How long another program may hold the lease.
+const LEASE_LIMIT: Duration = Duration::from_secs(10);
 /// How long the making of a slot may wait for open transactions.
 const SLOT_LIMIT: Duration = Duration::from_secs(90);
 /// How long a slot may stay without a position after its maker was ended.
@@ -43,13 +45,34 @@ pub enum InitError {
 pub async fn run(config: &Config) -> Result<(), InitError> {
     for source in &config.sources {
         takeover::topics(config, source).create_missing(&config.kafka).await?;
-        let candidate = Candidate::connect(&source.connection, &source.name).await?;
-        let lease = candidate.try_take().await?;
-        let lease = lease.map_err(|_| facts(source, "a relay is running on it; there is nothing to do"))?;
+        let Some(lease) = take_lease(source).await? else { continue };
         check_database(lease.catalog(), source).await?;
         make_ready(config, source, &lease).await?;
     }
     Ok(())
+}
+
+/// The lease, unless a relay streams the source. A relay that waits for `init` holds it too, for a moment at each try.
+async fn take_lease(source: &SourceConfig) -> Result<Option<Lease>, InitError> {
+    let deadline = Instant::now() + LEASE_LIMIT;
+    let mut candidate = Candidate::connect(&source.connection, &source.name).await?;
+    loop {
+        candidate = match candidate.try_take().await? {
+            Ok(lease) => return Ok(Some(lease)),
+            Err(again) => again,
+        };
+        if Instant::now() >= deadline {
+            break;
+        }
+        sleep(POLL_INTERVAL).await;
+    }
+    if candidate.catalog().slot(&source.slot).await?.is_some_and(|slot| slot.active) {
+        tracing::info!(source = source.name, slot = source.slot, "already initialised: a relay streams it");
+        return Ok(None);
+    }
+    let words = "another relay or `cdc-relay init` holds its lease and does not stream it: its log and its /readyz say \
+                 what it waits for";
+    Err(facts(source, words))
 }
 
 /// What must hold in the database, with the SQL that mends it.

@@ -65,6 +65,11 @@ impl Candidate {
         }
         Ok(Err(self))
     }
+
+    /// The catalog connection that asks, for queries.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
 }
 
 /// The held lease of a source. Dropping it gives it up.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::link::{At, Link, Pattern, Protocol, api};
 use crate::support::{DEADLINE, Servers, Source, check_exactly_once, relay_command};
+use crate::takeover::asks_for_the_lease_again;
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -26,6 +27,24 @@ async fn init_may_be_repeated() {
     let confirmed = source.confirmed().await;
     assert!(source.init().status.success());
     assert_eq!(source.confirmed().await, confirmed);
+    let relay = source.relay();
+    relay.ready().await;
+    assert!(source.init().status.success(), "a relay streams it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_init_waits_for_a_relay_that_tries_at_the_same_time() {
+    let source = Servers::shared().await.source().await;
+    let key = "hashtextextended('tailrace source ' || $1, 0)";
+    let hold = format!("select pg_advisory_lock({key})");
+    source.client.execute(&hold, &[&source.name]).await.expect("the lease");
+    let mut init = begin_init(&source);
+    for _ in 0..2 {
+        asks_for_the_lease_again(&source).await;
+    }
+    let release = format!("select pg_advisory_unlock({key})");
+    source.client.execute(&release, &[&source.name]).await.expect("the lease");
+    assert!(init.wait().expect("the process").success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
