@@ -60,11 +60,6 @@ impl KafkaConfig {
     /// The smallest room for framing around the largest record, in bytes.
     const REQUEST_FRAMING_BYTES: usize = 4_096;
 
-    /// Whether connections are neither encrypted nor authenticated.
-    pub fn is_plaintext(&self) -> bool {
-        self.properties.get("security.protocol").is_none_or(|name| name.eq_ignore_ascii_case("plaintext"))
-    }
-
     /// The largest request, in bytes.
     pub fn request_bytes_max(&self) -> usize {
         self.record_bytes_max + Self::REQUEST_FRAMING_BYTES

@@ -29,6 +29,7 @@ use crate::position::PositionRecord;
 use crate::record::{Batch, Outcome};
 
 mod client;
+mod cluster;
 mod error;
 mod forgotten;
 mod log_reader;
@@ -37,6 +38,7 @@ mod parked_reader;
 mod polled;
 mod position_reader;
 mod producer;
+mod security;
 mod topics;
 mod wire;
 

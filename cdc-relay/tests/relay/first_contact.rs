@@ -130,7 +130,7 @@ fn init_at_last(source: &Source<'_>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn first_contact_killed_at_any_step_goes_on_where_it_was() {
     let servers = Servers::shared().await;
-    let postgres = Link::to(([127, 0, 0, 1], servers.postgres.port()).into(), Protocol::Postgres);
+    let postgres = Link::to(([127, 0, 0, 1], servers.postgres.port()).into(), Protocol::Opaque);
     let ports = (format!(":{}/", servers.postgres.port()), format!(":{}/", postgres.address().port()));
     let count = steps(&servers.source().await).len();
     let (mut sources, mut all) = (Vec::new(), String::new());
@@ -183,13 +183,14 @@ async fn a_slot_whose_making_was_interrupted_is_not_taken_for_a_finished_one() {
     killed.kill().expect("it runs");
     killed.wait().expect("it ends");
 
+    let begun: jiff::Timestamp =
+        source.client.query_one("select clock_timestamp()", &[]).await.expect("the time").get(0);
     let mut again = begin_init(&source);
     // It ends what the first one left, and waits in its turn.
     let sql =
         "select count(*) filter (where query like 'CREATE_REPLICATION_SLOT%') = 1 and min(backend_start) > $1
         from pg_stat_activity where usename = 'cdc_relay'";
-    let begun: jiff::Timestamp =
-        source.client.query_one("select clock_timestamp()", &[]).await.expect("the time").get(0);
+    let deadline = Instant::now() + DEADLINE;
     while !source.client.query_one(sql, &[&begun]).await.expect("the sessions").get::<_, bool>(0) {
         assert!(again.try_wait().expect("our child").is_none(), "it made a position of an unfinished slot");
         assert!(Instant::now() < deadline, "it does not begin anew");

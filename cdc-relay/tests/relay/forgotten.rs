@@ -18,6 +18,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 
+use service_testing::CertificateAuthority;
+use xtask::native::Scratch;
+
+use crate::link::Protocol;
 use crate::support::{DEADLINE, Servers, Source, check_exactly_once};
 
 /// Lets a producer write to a partition that its coordinator does not know of.
@@ -30,7 +34,49 @@ const ABORT: bool = false;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_committed_transaction_that_kafka_forgot_to_end_is_committed() {
     let servers = Servers::start_with(&[], WITHOUT_VERIFICATION).await;
+    check_committed(&servers.source().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forgotten_transaction_is_ended_over_tls_with_a_certificate_and_a_password() {
+    let (authority, files) = (CertificateAuthority::new(), Scratch::new().expect("a folder"));
+    let file = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let ca = file("ca.pem", &authority.pem());
+    let (certificate, key) = authority.sign("127.0.0.1");
+    let broker = file("broker.pem", &format!("{key}{certificate}"));
+    let (certificate, key) = authority.sign("relay");
+    let (certificate, key) = (file("relay.pem", &certificate), file("relay.key", &key));
+    let settings = [
+        WITHOUT_VERIFICATION[0],
+        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,LINK:SASL_SSL,CONTROLLER:PLAINTEXT"),
+        ("listener.name.link.ssl.keystore.type", "PEM"),
+        ("listener.name.link.ssl.keystore.location", &broker),
+        ("listener.name.link.ssl.truststore.type", "PEM"),
+        ("listener.name.link.ssl.truststore.location", &ca),
+        ("listener.name.link.ssl.client.auth", "required"),
+        ("listener.name.link.sasl.enabled.mechanisms", "PLAIN"),
+        (
+            "listener.name.link.plain.sasl.jaas.config",
+            "org.apache.kafka.common.security.plain.PlainLoginModule required user_relay=\"secret\";",
+        ),
+    ];
+    let servers = Servers::start_over(Protocol::Opaque, &[], &settings).await;
     let source = servers.source().await;
+    let properties = format!(
+        "[kafka.properties]\n\"security.protocol\" = \"sasl_ssl\"\n\"ssl.ca.location\" = \"{ca}\"\n\
+         \"ssl.certificate.location\" = \"{certificate}\"\n\"ssl.key.location\" = \"{key}\"\n\
+         \"sasl.mechanisms\" = \"PLAIN\"\n\"sasl.username\" = \"relay\"\n\"sasl.password\" = \"secret\"\n\
+         [[source]]"
+    );
+    source.configure(&source.linked_config().replace("[[source]]", &properties));
+    check_committed(&source).await;
+}
+
+async fn check_committed(source: &Source<'_>) {
     let mut relay = source.running().await;
     source.write([("a", 1), ("a", 2)]).await;
     source.write([("a", 3)]).await;
@@ -38,10 +84,10 @@ async fn a_committed_transaction_that_kafka_forgot_to_end_is_committed() {
     assert_eq!(relay.stop(), Some(0));
 
     // Published, and its end is missing: nobody sees it, and nobody may publish it again.
-    let producer = Producer::of(&source, 0);
+    let producer = Producer::of(source, 0);
     producer.end_empty_transaction(COMMIT);
     source.write([("b", 1)]).await;
-    producer.leave_open(&source, "b", 1).await;
+    producer.leave_open(source, "b", 1).await;
 
     let relay = source.relay();
     relay.ready().await;

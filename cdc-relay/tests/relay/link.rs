@@ -29,8 +29,8 @@ pub(crate) mod api {
 pub(crate) enum Protocol {
     /// Requests and answers, each behind its length.
     Kafka,
-    /// As they are read: a command of Postgres' simple protocol comes in one piece.
-    Postgres,
+    /// As they are read: a command of Postgres' simple protocol comes in one piece, and into TLS nobody looks.
+    Opaque,
 }
 
 /// Where a connection is held.
@@ -251,7 +251,7 @@ fn pass_answers(
 
 /// Kafka's answers carry the number of their request; of Postgres the next piece is meant.
 fn answers(protocol: Protocol, request: &[u8], answer: &[u8]) -> bool {
-    protocol == Protocol::Postgres || answer.get(4..8) == request.get(8..12)
+    protocol == Protocol::Opaque || answer.get(4..8) == request.get(8..12)
 }
 
 impl State {
@@ -277,7 +277,7 @@ impl State {
 fn read_piece(protocol: Protocol, from: &mut TcpStream) -> io::Result<Vec<u8>> {
     const CHUNK_BYTES: usize = 64 * 1024;
     let mut piece = vec![0; if protocol == Protocol::Kafka { 4 } else { CHUNK_BYTES }];
-    if protocol == Protocol::Postgres {
+    if protocol == Protocol::Opaque {
         let read = from.read(&mut piece)?;
         piece.truncate(read);
         return if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(piece) };

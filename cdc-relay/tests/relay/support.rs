@@ -50,10 +50,19 @@ impl Servers {
 
     /// The same, with settings for Kafka too.
     pub(crate) async fn start_with(postgres: &[(&str, &str)], kafka: &[(&str, &str)]) -> Self {
+        Self::start_over(Protocol::Kafka, postgres, kafka).await
+    }
+
+    /// The same, with a link that reads this.
+    pub(crate) async fn start_over(
+        protocol: Protocol,
+        postgres: &[(&str, &str)],
+        kafka: &[(&str, &str)],
+    ) -> Self {
         let scratch = Scratch::new().expect("a folder");
         let ports = [(); 3].map(|()| Port::Free.lease().expect("a port"));
         let [plain, linked, controller] = [0, 1, 2].map(|number: usize| ports[number].port());
-        let link = Link::to(([127, 0, 0, 1], linked).into(), Protocol::Kafka);
+        let link = Link::to(([127, 0, 0, 1], linked).into(), protocol);
         let listeners = [
             (
                 "listeners",

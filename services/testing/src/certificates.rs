@@ -1,6 +1,6 @@
 //! A certificate authority of a test's own.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// Signs certificates; nobody trusts it yet.
 pub struct CertificateAuthority(CertifiedIssuer<'static, KeyPair>);
@@ -10,6 +10,8 @@ impl CertificateAuthority {
     #[expect(clippy::new_without_default, reason = "each is another one")]
     pub fn new() -> Self {
         let mut params = CertificateParams::new([]).expect("no names");
+        // OpenSSL takes a certificate whose issuer has its own name for a self-signed one.
+        params.distinguished_name.push(DnType::CommonName, "Tailrace's tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pair = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, pair).expect("a certificate of its own"))

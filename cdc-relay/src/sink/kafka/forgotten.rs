@@ -22,22 +22,22 @@ use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_transactions_response::TransactionState;
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, ApiVersionsRequest, DescribeProducersRequest, DescribeTransactionsRequest,
-    EndTxnRequest, FindCoordinatorRequest, TopicName,
+    EndTxnRequest, TopicName,
 };
-use kafka_protocol::protocol::{Request, StrBytes};
+use kafka_protocol::protocol::Request;
 
 use super::SinkError;
+use super::cluster::Cluster;
 use super::ongoing;
 use super::producer::transactional_ids;
-use super::topics::{Cluster, Topics};
-use super::wire::Connection;
+use super::security::Security;
+use super::topics::Topics;
+use super::wire::text;
 use crate::config::KafkaConfig;
 
 /// How long a coordinator may take to load, or to end what it has decided.
 const DECISION_DEADLINE: Duration = Duration::from_secs(15);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// FindCoordinator's type of key.
-const TRANSACTION: i8 = 1;
 
 /// When the look is taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,11 +58,16 @@ pub(super) fn end(
     topics: &Topics,
     stage: Stage,
 ) -> Result<bool, SinkError> {
-    if !config.is_plaintext() {
-        tracing::debug!(source, "not looking for forgotten transactions: the connection is not a plain one");
-        return Ok(false);
-    }
-    let cluster = topics.cluster(config)?;
+    let security = match Security::of(config) {
+        Ok(security) => security,
+        Err(reason) => {
+            if stage == Stage::BeforeInit {
+                tracing::warn!(source, reason, "not looking for transactions that Kafka forgot to end");
+            }
+            return Ok(false);
+        }
+    };
+    let cluster = topics.cluster(config, security)?;
     if !can_describe(&cluster)? {
         tracing::debug!(source, "not looking for forgotten transactions: the cluster cannot describe them");
         return Ok(false);
@@ -98,7 +103,7 @@ pub(super) fn end(
 
 /// Whether the cluster knows the requests (Kafka 3.0).
 fn can_describe(cluster: &Cluster) -> Result<bool, SinkError> {
-    let answer = any_broker(cluster)?.call(0, &ApiVersionsRequest::default())?;
+    let answer = cluster.any_broker()?.call(0, &ApiVersionsRequest::default())?;
     let knows = |key| answer.api_keys.iter().any(|version| version.api_key == key);
     Ok(knows(DescribeTransactionsRequest::KEY) && knows(DescribeProducersRequest::KEY))
 }
@@ -128,7 +133,7 @@ fn settled(cluster: &Cluster, id: &str) -> Result<Option<TransactionState>, Sink
 }
 
 fn state(cluster: &Cluster, id: &str) -> Result<Result<TransactionState, ResponseError>, SinkError> {
-    let mut coordinator = match coordinator(cluster, id)? {
+    let mut coordinator = match cluster.coordinator(id)? {
         Ok(coordinator) => coordinator,
         Err(error) => return Ok(Err(error)),
     };
@@ -137,18 +142,6 @@ fn state(cluster: &Cluster, id: &str) -> Result<Result<TransactionState, Respons
     let state =
         states.into_iter().next().ok_or_else(|| SinkError::unavailable("an empty answer from Kafka"))?;
     Ok(ResponseError::try_from_code(state.error_code).map_or(Ok(state), Err))
-}
-
-pub(super) fn coordinator(
-    cluster: &Cluster,
-    id: &str,
-) -> Result<Result<Connection, ResponseError>, SinkError> {
-    let request = FindCoordinatorRequest::default().with_key(text(id)).with_key_type(TRANSACTION);
-    let found = any_broker(cluster)?.call(1, &request)?;
-    if let Some(error) = ResponseError::try_from_code(found.error_code) {
-        return Ok(Err(error));
-    }
-    Connection::open(&format!("{}:{}", found.host.as_str(), found.port)).map(Ok)
 }
 
 /// The partitions of our topics in which a transaction is open, by producer.
@@ -222,7 +215,7 @@ fn end_again(
         AddPartitionsToTxnTopic::default().with_name(topic_name(topic)).with_partitions(partitions)
     });
     let doing = format!("cannot end the forgotten transaction of {id}");
-    let mut coordinator = coordinator(cluster, id)?.map_err(|error| refused(&doing, error))?;
+    let mut coordinator = cluster.coordinator(id)?.map_err(|error| refused(&doing, error))?;
     let request = AddPartitionsToTxnRequest::default()
         .with_v3_and_below_transactional_id(transaction.transactional_id.clone())
         .with_v3_and_below_producer_id(transaction.producer_id)
@@ -244,23 +237,8 @@ fn end_again(
     ResponseError::try_from_code(ended.error_code).map_or(Ok(()), |error| Err(refused(&doing, error)))
 }
 
-fn any_broker(cluster: &Cluster) -> Result<Connection, SinkError> {
-    let mut last = SinkError::unavailable("Kafka names no broker");
-    for address in cluster.brokers.values() {
-        match Connection::open(address) {
-            Ok(connection) => return Ok(connection),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
 fn refused(doing: &str, error: ResponseError) -> SinkError {
     SinkError::unavailable(format!("{doing}: {error}"))
-}
-
-pub(super) fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
 }
 
 fn topic_name(name: &str) -> TopicName {

@@ -11,9 +11,9 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::InitProducerIdRequest;
 
 use super::SinkError;
-use super::forgotten::{coordinator, text};
+use super::cluster::Cluster;
 use super::producer::TRANSACTION_TIMEOUT_MS;
-use super::topics::Cluster;
+use super::wire::text;
 
 /// After this the rest is left to the client library.
 const ABORT_DEADLINE: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ pub(super) fn abort(cluster: &Cluster, id: &str) -> Result<(), SinkError> {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(Some(text(id).into()))
         .with_transaction_timeout_ms(TRANSACTION_TIMEOUT_MS);
-    let Ok(mut coordinator) = coordinator(cluster, id)? else { return Ok(()) };
+    let Ok(mut coordinator) = cluster.coordinator(id)? else { return Ok(()) };
     while Instant::now() < deadline {
         let answer = coordinator.call(1, &request)?;
         match ResponseError::try_from_code(answer.error_code) {

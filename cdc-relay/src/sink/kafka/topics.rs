@@ -10,7 +10,9 @@ use rdkafka::metadata::Metadata;
 
 use super::SinkError;
 use super::client::{self, QUERY_TIMEOUT, QuietContext};
-use super::wire::Connection;
+use super::cluster::{Cluster, Partition};
+use super::security::Security;
+use crate::clock;
 use crate::config::KafkaConfig;
 use crate::router::Route;
 
@@ -32,32 +34,6 @@ pub struct Topics {
     dead_letters: String,
 }
 
-/// The brokers, and the partitions of a source's topics.
-pub(super) struct Cluster {
-    /// `host:port` of each broker.
-    pub(super) brokers: BTreeMap<i32, String>,
-    pub(super) partitions: Vec<Partition>,
-}
-
-/// A partition of a source's topics.
-pub(super) struct Partition {
-    pub(super) topic: String,
-    pub(super) id: i32,
-    /// The broker that leads it.
-    pub(super) leader: i32,
-}
-
-impl Cluster {
-    /// Connects to a broker.
-    pub(super) fn connect(&self, broker: i32) -> Result<Connection, SinkError> {
-        let address = self.brokers.get(&broker);
-        let address = address.ok_or_else(|| {
-            SinkError::unavailable("a partition of ours has no leader: its brokers are down")
-        })?;
-        Connection::open(address)
-    }
-}
-
 impl Topics {
     /// For a source with these routes.
     pub fn new(source: &str, routes: &[Route], dead_letters: &str) -> Self {
@@ -69,38 +45,27 @@ impl Topics {
     /// # Errors
     /// If Kafka does not answer, or naming the topic that is missing.
     pub fn check(&self, config: &KafkaConfig) -> Result<(), SinkError> {
-        let metadata = self.metadata(config)?;
-        let exists = |name: &str| metadata.topics().iter().any(|topic| topic.name() == name);
-        match self.names().find(|name| !exists(name)) {
-            None => Ok(()),
-            Some(name) => Err(SinkError::unavailable(format!(
+        self.missing(config)?.first().map_or(Ok(()), |name| {
+            Err(SinkError::unavailable(format!(
                 "topic {name} does not exist: run `cdc-relay init`, or create it"
-            ))),
-        }
+            )))
+        })
     }
 
-    /// Makes those that are missing.
+    /// Makes those that are missing. Where all are there, no right to make any is needed.
     ///
     /// # Errors
     /// If Kafka does not answer or refuses.
     pub async fn create_missing(&self, config: &KafkaConfig) -> Result<(), SinkError> {
+        let (ours, kafka) = (self.clone(), config.clone());
+        let missing = clock::blocking(move || ours.missing(&kafka)).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
         let properties = client::config(config, &self.source);
         let admin = AdminClient::from_config_and_context(&properties, QuietContext::default())
             .map_err(|error| SinkError::new("the Kafka properties are not usable", &error))?;
-        let replication = || TopicReplication::Fixed(config.replication_factor);
-        let own = [position_topic(&self.source), parked_topic(&self.source)];
-        let compacted = |name| {
-            NewTopic::new(name, 1, replication())
-                .set("cleanup.policy", "compact")
-                .set("segment.bytes", "1048576")
-        };
-        let mut topics: Vec<_> = own.iter().map(|name| compacted(name)).collect();
-        topics.push(NewTopic::new(&self.dead_letters, 1, replication()));
-        let events = self.fixed();
-        topics.extend(events.iter().map(|(name, properties)| {
-            let topic = NewTopic::new(name, config.topic_partitions, replication());
-            properties.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
-        }));
+        let topics: Vec<_> = missing.iter().map(|name| self.new_topic(config, name)).collect();
         let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
         let results = admin
             .create_topics(&topics, &options)
@@ -118,8 +83,28 @@ impl Topics {
         Ok(())
     }
 
+    fn new_topic<'a>(&'a self, config: &KafkaConfig, name: &'a str) -> NewTopic<'a> {
+        let replication = TopicReplication::Fixed(config.replication_factor);
+        if let Some(properties) = self.fixed().get(name) {
+            let topic = NewTopic::new(name, config.topic_partitions, replication);
+            return properties.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
+        }
+        let topic = NewTopic::new(name, 1, replication);
+        if name == self.dead_letters {
+            return topic;
+        }
+        topic.set("cleanup.policy", "compact").set("segment.bytes", "1048576")
+    }
+
+    /// Those that must be there and are not.
+    fn missing(&self, config: &KafkaConfig) -> Result<Vec<String>, SinkError> {
+        let metadata = self.metadata(config)?;
+        let exists = |name: &String| metadata.topics().iter().any(|topic| topic.name() == name);
+        Ok(self.names().filter(|name| !exists(name)).collect())
+    }
+
     /// Asks where the partitions are that the source may have written to. Blocks.
-    pub(super) fn cluster(&self, config: &KafkaConfig) -> Result<Cluster, SinkError> {
+    pub(super) fn cluster(&self, config: &KafkaConfig, security: Security) -> Result<Cluster, SinkError> {
         let metadata = self.metadata(config)?;
         let own = [position_topic(&self.source), parked_topic(&self.source)];
         let is_ours = |name: &str| {
@@ -141,6 +126,7 @@ impl Topics {
                 .map(|broker| (broker.id(), format!("{}:{}", broker.host(), broker.port())))
                 .collect(),
             partitions: partitions.collect(),
+            security,
         })
     }
 

@@ -1,38 +1,85 @@
-//! The few requests that librdkafka has no call for, over a plain connection of our own. Blocks.
+//! The few requests that librdkafka has no call for, over a connection of our own. Blocks.
 
-use std::io::{Read as _, Write as _};
+use std::fmt::Display;
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::{RequestHeader, ResponseHeader};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{
+    RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+};
 use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes};
+use rsasl::prelude::SASLClient;
 
 use super::SinkError;
 use super::client::QUERY_TIMEOUT;
+use super::security::{Sasl, Security, Stream};
 
 /// No answer that we ask for is larger, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A connection to one broker.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     address: String,
     correlation_id: i32,
 }
 
 impl Connection {
     /// Connects to `host:port`.
-    pub(super) fn open(address: &str) -> Result<Self, SinkError> {
+    pub(super) fn open(address: &str, security: &Security) -> Result<Self, SinkError> {
         let connect = || {
-            let resolved = address.to_socket_addrs()?.next().ok_or(std::io::ErrorKind::NotFound)?;
+            let resolved = address.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
             let stream = TcpStream::connect_timeout(&resolved, QUERY_TIMEOUT)?;
             stream.set_read_timeout(Some(QUERY_TIMEOUT))?;
             stream.set_write_timeout(Some(QUERY_TIMEOUT))?;
             stream.set_nodelay(true)?;
-            Ok(stream)
+            let (host, _) = address.rsplit_once(':').ok_or(io::ErrorKind::InvalidInput)?;
+            security.wrap(host, stream)
         };
-        let stream = connect().map_err(|error: std::io::Error| no_answer(address, &error))?;
-        Ok(Self { stream, address: address.to_owned(), correlation_id: 0 })
+        let stream = connect().map_err(|error: io::Error| no_answer(address, &error))?;
+        let mut connection = Self { stream, address: address.to_owned(), correlation_id: 0 };
+        if let Some(sasl) = &security.sasl {
+            connection.authenticate(sasl)?;
+        }
+        Ok(connection)
+    }
+
+    fn authenticate(&mut self, sasl: &Sasl) -> Result<(), SinkError> {
+        let handshake = SaslHandshakeRequest::default().with_mechanism(text(sasl.mechanism.as_str()));
+        let answer = self.call(1, &handshake)?;
+        if let Some(error) = ResponseError::try_from_code(answer.error_code) {
+            return Err(self.does_not_know_us(&error));
+        }
+        let client = SASLClient::new(Arc::clone(&sasl.config));
+        let session = client.start_suggested(&[sasl.mechanism]);
+        let mut session = session.map_err(|error| self.does_not_know_us(&error))?;
+        let mut challenge: Option<Bytes> = None;
+        loop {
+            let mut message = Vec::new();
+            let state = session.step(challenge.as_deref(), &mut message);
+            let state = state.map_err(|error| self.does_not_know_us(&error))?;
+            if state.has_sent_message() {
+                let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
+                let answer = self.call(1, &request)?;
+                if let Some(error) = ResponseError::try_from_code(answer.error_code) {
+                    return Err(self.does_not_know_us(&error));
+                }
+                challenge = Some(answer.auth_bytes);
+            }
+            if state.is_finished() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn does_not_know_us(&self, cause: &dyn Display) -> SinkError {
+        SinkError::unavailable(format!(
+            "the Kafka broker at {} does not authenticate us: {cause}",
+            self.address
+        ))
     }
 
     /// Sends a request and waits for its answer.
@@ -57,13 +104,14 @@ impl Connection {
         Ok(frame)
     }
 
-    fn exchange(&mut self, frame: &[u8]) -> std::io::Result<Bytes> {
+    fn exchange(&mut self, frame: &[u8]) -> io::Result<Bytes> {
         self.stream.write_all(frame)?;
+        self.stream.flush()?;
         let mut len = [0; 4];
         self.stream.read_exact(&mut len)?;
         let len = usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX);
         if len > ANSWER_BYTES_MAX {
-            return Err(std::io::ErrorKind::InvalidData.into());
+            return Err(io::ErrorKind::InvalidData.into());
         }
         let mut answer = vec![0; len];
         self.stream.read_exact(&mut answer)?;
@@ -77,6 +125,10 @@ impl Connection {
     }
 }
 
-fn no_answer(address: &str, cause: &(impl std::fmt::Display + ?Sized)) -> SinkError {
+pub(super) fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn no_answer(address: &str, cause: &(impl Display + ?Sized)) -> SinkError {
     SinkError::unavailable(format!("the Kafka broker at {address} does not answer: {cause}"))
 }
