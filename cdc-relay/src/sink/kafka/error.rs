@@ -14,6 +14,8 @@ pub struct SinkError {
 enum Kind {
     /// Another producer with our ids was initialised.
     Fenced,
+    /// A certificate that the client library takes and we do not.
+    Untrusted,
     /// Everything else: start again from the position.
     Unavailable,
 }
@@ -22,6 +24,15 @@ impl SinkError {
     /// Whether another relay has taken the source: stand by, and never initialise without the lease.
     pub fn is_fenced(&self) -> bool {
         self.kind == Kind::Fenced
+    }
+
+    /// Whether we do not take the certificate of a broker; rustls is stricter than OpenSSL, which the client library has.
+    pub(super) fn is_untrusted(&self) -> bool {
+        self.kind == Kind::Untrusted
+    }
+
+    pub(super) fn untrusted(message: String) -> Self {
+        Self { kind: Kind::Untrusted, message }
     }
 
     pub(super) fn new(doing: &str, error: &KafkaError) -> Self {

@@ -58,8 +58,8 @@ pub(super) fn end(
     topics: &Topics,
     stage: Stage,
 ) -> Result<bool, SinkError> {
-    let security = match Security::of(config) {
-        Ok(security) => security,
+    let cluster = match cluster_to_ask(config, topics)? {
+        Ok(cluster) => cluster,
         Err(reason) => {
             if stage == Stage::BeforeInit {
                 tracing::warn!(source, reason, "not looking for transactions that Kafka forgot to end");
@@ -67,11 +67,6 @@ pub(super) fn end(
             return Ok(false);
         }
     };
-    let cluster = topics.cluster(config, security)?;
-    if !can_describe(&cluster)? {
-        tracing::debug!(source, "not looking for forgotten transactions: the cluster cannot describe them");
-        return Ok(false);
-    }
     let mut transactions = Vec::new();
     for id in transactional_ids(source) {
         transactions.extend(settled(&cluster, &id)?);
@@ -101,7 +96,22 @@ pub(super) fn end(
     Ok(!ongoing.is_empty())
 }
 
-/// Whether the cluster knows the requests (Kafka 3.0).
+/// The cluster; an `Err` in the answer is why the client library can talk to it and we cannot.
+fn cluster_to_ask(config: &KafkaConfig, topics: &Topics) -> Result<Result<Cluster, String>, SinkError> {
+    let security = match Security::of(config) {
+        Ok(security) => security,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let cluster = topics.cluster(config, security)?;
+    match can_describe(&cluster) {
+        Ok(true) => Ok(Ok(cluster)),
+        Ok(false) => Ok(Err("the cluster cannot describe them: it is older than Kafka 3.0".into())),
+        Err(error) if error.is_untrusted() => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the cluster knows the requests.
 fn can_describe(cluster: &Cluster) -> Result<bool, SinkError> {
     let answer = cluster.any_broker()?.call(0, &ApiVersionsRequest::default())?;
     let knows = |key| answer.api_keys.iter().any(|version| version.api_key == key);

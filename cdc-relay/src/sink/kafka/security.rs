@@ -56,13 +56,22 @@ impl Security {
         Ok(Self { tls, sasl })
     }
 
-    /// The connection to `host`, encrypted if it is to be.
-    pub(super) fn wrap(&self, host: &str, stream: TcpStream) -> io::Result<Box<dyn Stream>> {
+    /// The connection to `host`, encrypted if it is to be. See [`is_certificate`].
+    pub(super) fn wrap(&self, host: &str, mut stream: TcpStream) -> io::Result<Box<dyn Stream>> {
         let Some(config) = &self.tls else { return Ok(Box::new(stream)) };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let client = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let mut client = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        while client.is_handshaking() {
+            client.complete_io(&mut stream)?;
+        }
         Ok(Box::new(StreamOwned::new(client, stream)))
     }
+}
+
+/// Whether a connection failed because the server's certificate is not taken.
+pub(super) fn is_certificate(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 fn tls(properties: &mut Properties) -> Result<ClientConfig, String> {
@@ -134,5 +143,105 @@ impl Properties {
                 || authenticated && name.starts_with("sasl.")
         };
         self.0.keys().find(matters).map_or(Ok(()), |name| Err(format!("{name} is set")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use rustls::{ServerConfig, ServerConnection};
+    use service_testing::CertificateAuthority;
+
+    use super::*;
+
+    /// Properties and their values.
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    fn kafka(properties: Pairs<'_>) -> KafkaConfig {
+        let properties = properties.iter().map(|(name, value)| format!("{name:?} = {value:?}\n"));
+        let text =
+            format!("bootstrap_servers = \"b:9092\"\n[properties]\n{}", properties.collect::<String>());
+        toml::from_str(&text).expect("a configuration")
+    }
+
+    #[test]
+    fn what_only_the_client_library_can_do_is_named() {
+        let cases: [(Pairs<'_>, Option<&str>); 9] = [
+            (&[], None),
+            (&[("security.protocol", "PLAINTEXT"), ("ssl.ca.location", "/nowhere")], None),
+            (&[("security.protocol", "ssl")], None),
+            (
+                &[("security.protocol", "ssl"), ("ssl.ca.location", "/nowhere")],
+                Some("cannot read ssl.ca.location /nowhere"),
+            ),
+            (
+                &[("security.protocol", "ssl"), ("ssl.keystore.location", "k")],
+                Some("ssl.keystore.location is set"),
+            ),
+            (
+                &[("security.protocol", "ssl"), ("enable.ssl.certificate.verification", "false")],
+                Some("enable.ssl.certificate.verification is set"),
+            ),
+            (&[("security.protocol", "sasl_plaintext")], Some("sasl.mechanisms is GSSAPI")),
+            (
+                &[("security.protocol", "sasl_ssl"), ("sasl.mechanism", "OAUTHBEARER")],
+                Some("sasl.mechanisms is OAUTHBEARER"),
+            ),
+            (
+                &[
+                    ("security.protocol", "SASL_SSL"),
+                    ("sasl.mechanism", "scram-sha-512"),
+                    ("sasl.username", "relay"),
+                    ("sasl.password", "secret"),
+                ],
+                None,
+            ),
+        ];
+        for (properties, expected) in cases {
+            let refused = Security::of(&kafka(properties)).err();
+            match expected {
+                None => assert_eq!(refused, None, "{properties:?}"),
+                Some(words) => assert!(refused.as_ref().is_some_and(|it| it.contains(words)), "{refused:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_we_do_not_take_is_told_apart_from_other_failures() {
+        let authority = CertificateAuthority::new();
+        let ca = authority.pem();
+        let security = Security::of(&kafka(&[("security.protocol", "ssl"), ("ssl.ca.pem", &ca)]));
+        let security = security.expect("a configuration");
+        let connect = |served: Option<&str>| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let address = listener.local_addr().expect("its address");
+            let server = served.map(|host| server(&authority, host));
+            let serve = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                if let Some(mut connection) = server {
+                    // The client may hang up.
+                    let _ = connection.complete_io(&mut stream);
+                }
+            });
+            let stream = TcpStream::connect(address).expect("a connection");
+            let answer = security.wrap("localhost", stream).map(drop);
+            serve.join().expect("no panic");
+            answer
+        };
+        assert!(connect(Some("localhost")).is_ok());
+        assert!(connect(Some("elsewhere.example")).is_err_and(|error| is_certificate(&error)));
+        assert!(connect(None).is_err_and(|error| !is_certificate(&error)), "hung up");
+    }
+
+    fn server(authority: &CertificateAuthority, host: &str) -> ServerConnection {
+        let (certificate, key) = authority.sign(host);
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key));
+        ServerConnection::new(Arc::new(config.expect("a configuration"))).expect("a connection")
     }
 }

@@ -15,7 +15,7 @@ use rsasl::prelude::SASLClient;
 
 use super::SinkError;
 use super::client::QUERY_TIMEOUT;
-use super::security::{Sasl, Security, Stream};
+use super::security::{Sasl, Security, Stream, is_certificate};
 
 /// No answer that we ask for is larger, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -39,7 +39,12 @@ impl Connection {
             let (host, _) = address.rsplit_once(':').ok_or(io::ErrorKind::InvalidInput)?;
             security.wrap(host, stream)
         };
-        let stream = connect().map_err(|error: io::Error| no_answer(address, &error))?;
+        let stream = connect().map_err(|error: io::Error| {
+            if is_certificate(&error) {
+                return SinkError::untrusted(format!("the Kafka broker at {address}: {error}"));
+            }
+            no_answer(address, &error)
+        })?;
         let mut connection = Self { stream, address: address.to_owned(), correlation_id: 0 };
         if let Some(sasl) = &security.sasl {
             connection.authenticate(sasl)?;
