@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -14,6 +14,9 @@ use crate::config::KafkaConfig;
 
 /// How long a question to the cluster may take.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// After how many answers a client is sure to have a connection that stays. Each takes less than a millisecond.
+const ANSWERS_MIN: u32 = 4;
 
 /// The settings all clients share: the cluster, the operator's own properties, who we are.
 pub(super) fn config(kafka: &KafkaConfig, source: &str) -> ClientConfig {
@@ -27,6 +30,14 @@ pub(super) fn config(kafka: &KafkaConfig, source: &str) -> ClientConfig {
         config.set(name, value);
     }
     config
+}
+
+/// Waits until a new client has connections that stay: the first answer makes it give up the one that it came over for those to
+/// the brokers it learned of. What it is asked while it has none, it tries again 500 ms later and more. If there is
+/// no answer, the next call says why.
+pub(super) fn await_connections<C: ClientContext>(client: &Client<C>, topic: &str) {
+    let answers = || client.fetch_metadata(Some(topic), QUERY_TIMEOUT).is_ok();
+    let _ = (0..ANSWERS_MIN).all(|_| answers());
 }
 
 /// A client for questions to the cluster. In no group, for closing a consumer of one takes 100 ms.

@@ -33,8 +33,11 @@ pub(super) struct LogReader {
 impl LogReader {
     /// Asks for the end, and waits until every transaction before it is settled.
     pub(super) fn open(config: &KafkaConfig, source: &str, topic: String) -> Result<Self, SinkError> {
-        let (low, end) = watermarks(&client::asker(config, source)?, &topic)?;
+        let asker = client::asker(config, source)?;
+        client::await_connections(asker.client(), &topic);
+        let (low, end) = watermarks(&asker, &topic)?;
         let reader = client::reader(config, source)?;
+        client::await_connections(reader.client(), &topic);
         wait_until_settled(&reader, &topic, end)?;
         Ok(Self { reader, topic, low, end })
     }

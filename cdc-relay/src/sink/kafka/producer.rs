@@ -190,9 +190,7 @@ fn producer(kafka: &KafkaConfig, source: &str, turn: usize, losses: &Outcomes) -
         .set("transactional.id", &transactional_ids(source)[turn])
         .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string());
     let producer = create(&config, losses)?;
-    // A client that knows no broker yet asks for its coordinator 500 ms later. If it cannot get to know one, the
-    // initialisation says why.
-    let _ = producer.client().fetch_metadata(Some(&position_topic(source)), client::QUERY_TIMEOUT);
+    client::await_connections(producer.client(), &position_topic(source));
     producer.init_transactions(INIT_DEADLINE).map_err(|error| {
         let cause = producer.context().connection.last_error();
         cause.map_or_else(
