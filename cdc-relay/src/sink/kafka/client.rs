@@ -15,7 +15,8 @@ use crate::config::KafkaConfig;
 /// How long a question to the cluster may take.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// After how many answers a client is sure to have a connection that stays. Each takes less than a millisecond.
+/// After how many answers a client is taken to have a connection that stays: it had one in every start measured. Each takes less
+/// than a millisecond.
 const ANSWERS_MIN: u32 = 4;
 
 /// The settings all clients share: the cluster, the operator's own properties, who we are.
